@@ -1,0 +1,69 @@
+"""The error tree: every failure that worldswitch reports on purpose has this one root.
+
+The command line prints ``str(error)`` as one line and exits with ``exit_status``; a traceback therefore
+always means a defect in worldswitch itself.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BenchError",
+    "ConfigError",
+    "ControlError",
+    "LayoutError",
+    "NetworkError",
+    "PortOverlapError",
+    "ProcessDiedError",
+    "SetupError",
+    "StackError",
+    "UnsoundDoorbellError",
+    "WorldswitchError",
+]
+
+
+class WorldswitchError(Exception):
+    """Root of the tree. The message says what is wrong and what to do about it, in one line."""
+
+    exit_status = 1
+
+
+class ConfigError(WorldswitchError):
+    """A setting has a value, or a combination of values, that makes no sense."""
+
+    exit_status = 2
+
+
+class UnsoundDoorbellError(ConfigError):
+    """The chosen doorbell gives no memory ordering on this machine (see ``machine.doorbell``)."""
+
+
+class SetupError(WorldswitchError):
+    """The machine lacks something: privilege, /dev/net/tun, namespaces, a program."""
+
+
+class NetworkError(WorldswitchError):
+    """The kernel refused a TAP, bridge, link, namespace or queueing discipline."""
+
+
+class StackError(WorldswitchError):
+    """A stack of that name is in use, is not there, or does not answer."""
+
+
+class ControlError(WorldswitchError):
+    """A control message was malformed, or its peer is gone."""
+
+
+class ProcessDiedError(WorldswitchError):
+    """One of the stack's processes ended although nobody asked it to."""
+
+
+class PortOverlapError(WorldswitchError):
+    """Two devices claim one I/O port; the message names both owners."""
+
+
+class LayoutError(WorldswitchError):
+    """A shared-memory object does not have the size that ``machine.layout`` gives it."""
+
+
+class BenchError(WorldswitchError):
+    """A benchmark could not be run to its end; what it has measured is kept and marked as partial."""
