@@ -1,0 +1,70 @@
+"""The control channel: msgpack maps over a SOCK_SEQPACKET socket, one message a packet.
+
+Between the supervisor and each process it carries the launch record, "ready", live settings and failures;
+between the command line and the supervisor, requests and answers. Never anything per packet.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+import msgpack
+
+from machine.errors import ControlError
+
+__all__ = ["Channel", "Message"]
+
+Message = dict[str, Any]
+
+_LARGEST: Final = 1 << 20  # a snapshot of everything is some 10 kB
+
+
+class Channel:
+    """One end of a control connection. Not for use by two threads at once."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        """Two connected ends."""
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(here), cls(there)
+
+    @classmethod
+    def from_fd(cls, fd: int) -> Channel:
+        """An end that was inherited as descriptor ``fd``."""
+        return cls(socket.socket(fileno=fd))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Message) -> None:
+        """Sends one map; ControlError when the other end is gone."""
+        try:
+            self._socket.send(msgpack.packb(message))
+        except OSError as error:
+            raise ControlError(f"the control connection is closed ({error.strerror})") from error
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next map, or None when the other end has closed. ``timeout`` in seconds; ControlError when over."""
+        self._socket.settimeout(timeout)
+        try:
+            packet = self._socket.recv(_LARGEST)
+        except TimeoutError as error:
+            raise ControlError("no answer on the control connection in time") from error
+        except OSError as error:
+            raise ControlError(f"the control connection broke ({error.strerror})") from error
+        if not packet:
+            return None
+        try:
+            message = msgpack.unpackb(packet)
+        except ValueError as error:
+            raise ControlError("a control message is not msgpack") from error
+        if not isinstance(message, dict):
+            raise ControlError("a control message is not a map")
+        return message
+
+    def close(self) -> None:
+        self._socket.close()

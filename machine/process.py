@@ -1,0 +1,62 @@
+"""What each process of a stack does to itself: its name, its CPUs, its place under the supervisor, its rights."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from typing import Final
+
+import psutil
+
+from machine.errors import ConfigError, SetupError
+
+__all__ = ["die_with_parent", "drop_privileges", "pin", "set_name"]
+
+_PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
+_PR_SET_NAME: Final = 15
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_NOBODY: Final = 65534  # the overflow uid and gid, which owns nothing
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, argument: ctypes.c_char_p | ctypes.c_ulong) -> None:
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(option, argument, zero, zero, zero):
+        number = ctypes.get_errno()
+        raise SetupError(f"prctl({option}) failed: {os.strerror(number)}")
+
+
+def set_name(name: str) -> None:
+    """The process name in ps, top and perf (at most 15 bytes)."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]))
+
+
+def die_with_parent(parent: int) -> None:
+    """Has the kernel kill this process when its parent, of pid ``parent``, ends by whatever cause."""
+    _prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    if os.getppid() != parent:  # it ended before the request took effect
+        os._exit(1)
+
+
+def pin(cpus: tuple[int, ...]) -> None:
+    """Restricts this process to ``cpus``; an empty tuple leaves it where it is."""
+    if not cpus:
+        return
+    try:
+        psutil.Process().cpu_affinity(list(cpus))
+    except (OSError, ValueError, psutil.Error) as error:
+        raise ConfigError(f"cannot run on CPU {','.join(map(str, cpus))}: {error}") from error
+
+
+def drop_privileges() -> None:
+    """Becomes an unprivileged user for good: no capability, no file of anybody's, no way back.
+
+    Without privilege to begin with (unit tests), only the way back is closed.
+    """
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)  # the kernel clears every capability set with the last uid 0
+    _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))
