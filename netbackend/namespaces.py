@@ -1,0 +1,186 @@
+"""Named network namespaces: made, entered and removed the way iproute2 does, so that ``ip netns`` lists them.
+
+A network namespace belongs to a thread, not to a process. So whatever has to happen inside one runs in a short-lived
+thread that enters it and ends (``run``): the caller's own namespace never changes, nothing is forked, and descriptors
+opened in there (TAPs, sockets) are the caller's at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import socket
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final, TypeVar
+
+from machine.errors import ConfigError, NetworkError, SetupError, StackError
+
+__all__ = ["NamespaceId", "check_stack_name", "create", "enter", "identity", "namespace_name", "path", "remove", "run"]
+
+T = TypeVar("T")
+
+NamespaceId = tuple[int, int]
+"""Device and inode number of a namespace: what tells it from a later one of the same name."""
+
+_DIRECTORY: Final = "/run/netns"
+_STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9]")
+
+# linux/sched.h, linux/mount.h, linux/sockios.h, linux/if.h
+_CLONE_NEWNET: Final = 0x40000000
+_MS_BIND: Final = 4096
+_MNT_DETACH: Final = 2
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+_IFREQ_FLAGS: Final = struct.Struct("16sh22x")
+
+_THIS_THREAD: Final = "/proc/thread-self/ns/net"  # /proc/self would be the main thread's
+_IPV6_SWITCHES: Final = tuple(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6" for which in ("all", "default"))
+
+
+def check_stack_name(name: str) -> str:
+    """``name`` itself if a stack may be called so; ConfigError otherwise."""
+    if not _STACK_NAME.fullmatch(name):
+        raise ConfigError(f"stack name {name!r}: use 1 to 32 of a-z, 0-9 and '-', no '-' at either end")
+    return name
+
+
+def namespace_name(stack: str, role: str) -> str:
+    """Name of the namespace that machine ``role`` (guest, host, ...) has in ``stack``."""
+    return f"ws-{check_stack_name(stack)}-{role}"
+
+
+def path(name: str) -> str:
+    """The file that holds namespace ``name``; opening it gives a descriptor for ``setns``."""
+    return f"{_DIRECTORY}/{name}"
+
+
+def identity(name: str) -> NamespaceId | None:
+    """Device and inode of namespace ``name``, None if there is none."""
+    try:
+        status = os.stat(path(name))
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def create(name: str) -> NamespaceId:
+    """Makes namespace ``name``: loopback up, IPv6 off (an idle network stays silent).
+
+    Raises StackError if the name is taken, SetupError without privilege, NetworkError for anything else.
+    """
+    _reserve(name)
+    try:
+        _in_thread(lambda: _become(name))
+        found = identity(name)
+    except BaseException:
+        remove(name)
+        raise
+    if found is None:
+        raise NetworkError(f"network namespace {name} vanished while it was made")
+    return found
+
+
+def remove(name: str, made: NamespaceId | None = None) -> bool:
+    """Removes namespace ``name``; tells whether it was there. With ``made``, only if it is still that one.
+
+    The kernel keeps a namespace for as long as a process lives in it or holds a descriptor of it.
+    """
+    if made is not None and identity(name) != made:
+        return False
+    with suppress(OSError):  # EINVAL: a name whose namespace was never mounted, after an interrupted create
+        _call("umount2", path(name).encode(), _MNT_DETACH)
+    try:
+        os.unlink(path(name))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _refused(f"remove network namespace {name}", error) from None
+    return True
+
+
+def enter(name: str) -> None:
+    """Moves the calling thread into namespace ``name``; for a child process just before it execs a program."""
+    try:
+        fd = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise StackError(f"there is no network namespace {name}; is the stack up?") from None
+    try:
+        _call("setns", fd, _CLONE_NEWNET)
+    except OSError as error:
+        raise _refused(f"enter network namespace {name}", error) from None
+    finally:
+        os.close(fd)
+
+
+def run(name: str, function: Callable[[], T]) -> T:
+    """What ``function()`` returns or raises when it runs inside namespace ``name`` (see the module's docstring).
+
+    It must not use /proc/self/net, which is the main thread's; /proc/thread-self/net and /proc/sys/net are right.
+    """
+
+    def inside() -> T:
+        enter(name)
+        return function()
+
+    return _in_thread(inside)
+
+
+def _in_thread(function: Callable[[], T]) -> T:
+    with ThreadPoolExecutor(1, "namespace") as pool:
+        return pool.submit(function).result()
+
+
+def _reserve(name: str) -> None:
+    """Makes the file that the namespace is mounted on. O_EXCL decides between two that want one name."""
+    try:
+        os.makedirs(_DIRECTORY, exist_ok=True)
+        os.close(os.open(path(name), os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+    except FileExistsError:
+        raise StackError(f"network namespace {name} exists already; run `worldswitch down` first") from None
+    except OSError as error:
+        raise _refused(f"create network namespace {name}", error) from None
+
+
+def _become(name: str) -> None:
+    """Gives the calling thread a new namespace and mounts that on the reserved file."""
+    try:
+        _call("unshare", _CLONE_NEWNET)
+        _call("mount", _THIS_THREAD.encode(), path(name).encode(), b"none", _MS_BIND, None)
+        _quieten()
+        _loopback_up()
+    except OSError as error:
+        raise _refused(f"create network namespace {name}", error) from None
+
+
+def _quieten() -> None:
+    for switch in _IPV6_SWITCHES:
+        with suppress(FileNotFoundError), open(switch, "w") as file:  # a kernel without IPv6 has none
+            file.write("1")
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = _IFREQ_FLAGS.pack(b"lo", 0)
+        _, flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", flags | _IFF_UP))
+
+
+def _call(function: str, *arguments: object) -> None:
+    """Calls ``function`` of the C library; OSError if it answers with a negative number."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, function)(*arguments) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _refused(action: str, error: OSError) -> SetupError | NetworkError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return SetupError(f"cannot {action}: {error.strerror}; run as root (sudo)")
+    return NetworkError(f"cannot {action}: {error.strerror}")

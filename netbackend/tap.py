@@ -1,0 +1,110 @@
+"""TAP devices by plain ioctl: the frames of a kernel network interface as ``read()`` and ``write()``.
+
+Source: Linux ``Documentation/networking/tuntap.rst`` and ``drivers/net/tun.c``. Every ``read()`` gives one whole
+Ethernet frame without FCS, every ``write()`` takes one. The interface lives as long as its descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import signal
+import struct
+from typing import Final, NoReturn
+
+from machine.errors import ConfigError, NetworkError, SetupError
+
+__all__ = [
+    "INTERFACE_NAME_LIMIT",
+    "check_interface_name",
+    "disable_host_interrupts",
+    "enable_host_interrupts",
+    "open_tap",
+]
+
+INTERFACE_NAME_LIMIT: Final = 15  # characters: IFNAMSIZ less the terminating zero
+
+_DEVICE: Final = "/dev/net/tun"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # no '%': the kernel takes it as a name template
+
+# linux/if_tun.h
+_TUNSETIFF: Final = 0x400454CA
+_IFF_TAP: Final = 0x0002
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_IFREQ: Final = struct.Struct("16sH22x")
+
+
+def check_interface_name(name: str) -> str:
+    """``name`` itself if it can be an interface's; ConfigError otherwise."""
+    if len(name) > INTERFACE_NAME_LIMIT or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"interface name {name!r}: use 1 to {INTERFACE_NAME_LIMIT} letters, digits, '_', '.' or '-', "
+            "a letter or digit first"
+        )
+    return name
+
+
+def open_tap(name: str, *, nonblocking: bool = True, vnet_hdr: bool = False) -> int:
+    """Creates TAP ``name`` in the caller's network namespace, or attaches to it; returns its descriptor.
+
+    ``vnet_hdr``: each frame is preceded by a ``virtio_net_hdr`` (10 bytes), which carries offloads. Raises
+    SetupError (no device node, no privilege), NetworkError (the name is taken), ConfigError (bad name).
+    """
+    check_interface_name(name)
+    flags = _IFF_TAP | _IFF_NO_PI | (_IFF_VNET_HDR if vnet_hdr else 0)
+    fd = _open_device(os.O_NONBLOCK if nonblocking else 0)
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(name.encode(), flags))
+    except OSError as error:
+        os.close(fd)
+        _refuse(name, error)
+    return fd
+
+
+def _open_device(flags: int) -> int:
+    try:
+        return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC | flags)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise SetupError(f"{_DEVICE}: {error.strerror}; run as root (sudo)") from None
+        raise SetupError(
+            f"{_DEVICE}: {error.strerror}; load the driver (modprobe tun), or in a container make the node: "
+            f"mkdir -p /dev/net && mknod {_DEVICE} c 10 200"
+        ) from None
+
+
+def _refuse(name: str, error: OSError) -> NoReturn:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        raise SetupError(f"TAP {name}: {error.strerror}; run as root (sudo)") from None
+    if error.errno == errno.EBUSY:
+        raise NetworkError(f"TAP {name} is in use by another process; end that one or choose another name") from None
+    if error.errno == errno.EINVAL:
+        raise NetworkError(f"{name} exists and is not a TAP of this kind; choose another name") from None
+    raise NetworkError(f"TAP {name}: {error.strerror}") from None
+
+
+def enable_host_interrupts(fd: int, pid: int, signal_number: int = signal.SIGIO) -> None:
+    """Has the kernel send ``signal_number`` to process ``pid`` for each frame that arrives at TAP ``fd``.
+
+    Plays the host's network interrupt. A signal below SIGRTMIN is merged with a pending one, which is what an
+    interrupt line does. Frames that waited before the call raise no signal: read the TAP once after it. Raises
+    NetworkError if there is no such process or the signal can't be sent.
+    """
+    try:
+        # drivers/net/tun.c, tun_chr_fasync: switching O_ASYNC on makes the *caller* the owner. Until F_SETOWN has
+        # named the right one, frames raise SIGURG, which a process ignores by default; SIGIO would end the caller.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+        fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
+    except OSError as error:
+        disable_host_interrupts(fd)
+        raise NetworkError(f"no signals from the TAP to process {pid}: {error.strerror}") from None
+
+
+def disable_host_interrupts(fd: int) -> None:
+    """Ends what ``enable_host_interrupts`` began; harmless if it was never called."""
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_ASYNC)
