@@ -34,6 +34,8 @@ __all__ = [
     "SLEEPS_VMAPP",
     "SLEEPS_VMM",
     "SLEEPS_VMM_IN_WORLD",
+    "SWITCH_SAMPLES",
+    "SWITCH_SAMPLE_COUNT",
     "TRAP_CANCEL",
     "WORLD_BYTES",
 ]
@@ -55,10 +57,12 @@ SLEEPS_VMM_IN_WORLD: Final = 24  # vmm: the same, for vmapp to read
 LANCE_OFFSET: Final = 1024  # bytes from the start of the object
 WORLD_BYTES: Final = PAGE
 
-# counters: one page per process; the vmm's is followed by its port table.
-COUNTER_PAGE_BYTES: Final = 2 * PAGE
+# counters: one page per process; the vmm's is followed by its port table and its last world-switch times.
+COUNTER_PAGE_BYTES: Final = 3 * PAGE
 PORT_TABLE: Final = PAGE // 8  # word index of the first entry
 PORT_WORDS: Final = 4  # port + 1 (0: entry free), reads, writes, nanoseconds
 PORT_SLOTS: Final = PAGE // 8 // PORT_WORDS
+SWITCH_SAMPLES: Final = 2 * PAGE // 8  # word index of the first of the last SWITCH_SAMPLE_COUNT switch times, ns
+SWITCH_SAMPLE_COUNT: Final = PAGE // 8  # a power of two
 
 assert LANCE_OFFSET + 4 * STATE_WORDS <= WORLD_BYTES

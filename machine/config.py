@@ -1,0 +1,145 @@
+"""The settings of a stack: names, choices, defaults, profiles, and the file they may come from.
+
+Precedence: command line, then the TOML file, then the profile, then the default. Every value is checked here
+and nowhere else; a bad one raises ConfigError in one line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from machine.doorbell import DOORBELLS, check_sound
+from machine.errors import ConfigError
+
+__all__ = ["CHOICES", "MODES", "PROFILES", "Mode", "Settings", "load_file", "make_settings"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mode:
+    """Which of the paper's optimisations a mode switches on (section 3.3)."""
+
+    name: str
+    ports: bool = False
+    combining: bool = False
+    notification: bool = False
+
+
+MODES: Final = {mode.name: mode for mode in (Mode("2.0"),)}
+
+_ONE_CPU: Final = (0,)
+_ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
+
+PROFILES: Final[dict[str, dict[str, Any]]] = {
+    "paper": {"driver": "linux22", "doorbell": "eventfd", "cpus": _ONE_CPU, "posted": False},
+    "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True},
+}
+
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "profile": tuple(PROFILES),
+    "mode": tuple(MODES),
+    "driver": ("linux22", "napi"),
+    "doorbell": DOORBELLS,
+}
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+_LARGEST_RAM_MIB: Final = 1024
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """One stack's settings; immutable, checked, and the same in every process."""
+
+    name: str = "default"
+    profile: str = "paper"
+    mode: str = "2.0"
+    driver: str = "linux22"
+    link: str = "100mbit"
+    doorbell: str = "eventfd"
+    cpus: tuple[int, ...] = _ONE_CPU
+    posted: bool = False  # an OUT completes before its world switch: the device works while the guest runs on
+    ram_mib: int = 16
+    tick_ms: int = 10  # the host timer: the longest a host event may wait for a busy guest
+    pcap: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, choices in CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"unknown {key} {getattr(self, key)!r}: choose one of {', '.join(choices)}")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ConfigError(f"bad name {self.name!r}: use 1 to 20 of a-z, 0-9 and -, not - first")
+        self._check_cpus()
+        self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
+        self._check_integer("tick_ms", 1, 1000)
+        check_sound(self.doorbell, self.cpus)
+
+    def _check_cpus(self) -> None:
+        missing = [cpu for cpu in self.cpus if cpu not in _ALL_CPUS]
+        if not self.cpus or missing:
+            here = ",".join(map(str, _ALL_CPUS))
+            raise ConfigError(f"bad cpus {','.join(map(str, self.cpus))!r}: this machine offers {here}")
+
+    def _check_integer(self, key: str, lowest: int, highest: int) -> None:
+        value = getattr(self, key)
+        if not isinstance(value, int) or not lowest <= value <= highest:
+            raise ConfigError(f"bad {key} {value!r}: a whole number from {lowest} to {highest}")
+
+    def as_map(self) -> dict[str, Any]:
+        """The settings as a map that msgpack and JSON can carry; :meth:`from_map` reads it back."""
+        return dataclasses.asdict(self) | {"cpus": list(self.cpus)}
+
+    @classmethod
+    def from_map(cls, record: Mapping[str, Any]) -> Settings:
+        return cls(**dict(record) | {"cpus": tuple(record["cpus"])})
+
+    @property
+    def optimisations(self) -> Mode:
+        return MODES[self.mode]
+
+    @property
+    def one_cpu(self) -> bool:
+        """Whether guest, vmm and vmapp share one CPU (the paper's machine)."""
+        return len(set(self.cpus)) == 1
+
+
+def _parse_cpus(value: object) -> tuple[int, ...]:
+    try:
+        items = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        return tuple(int(item) for item in items)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"bad cpus {value!r}: a list such as 0 or 0,1") from error
+
+
+def load_file(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, unchecked but for their names."""
+    try:
+        with path.open("rb") as file:
+            record = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    known = {field.name for field in dataclasses.fields(Settings)}
+    unknown = sorted(set(record) - known)
+    if unknown:
+        raise ConfigError(f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    return record
+
+
+def make_settings(*layers: Mapping[str, Any]) -> Settings:
+    """Settings from layers, later ones winning over earlier ones and all over their profile."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged.update({key: value for key, value in layer.items() if value is not None})
+    profile = merged.get("profile", Settings.profile if isinstance(Settings.profile, str) else "paper")
+    if profile not in PROFILES:
+        raise ConfigError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    complete = PROFILES[profile] | {"profile": profile} | merged
+    if "cpus" in complete:
+        complete["cpus"] = _parse_cpus(complete["cpus"])
+    return Settings(**complete)

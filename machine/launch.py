@@ -1,0 +1,132 @@
+"""How a process of the stack starts: the launch record, the shared pages it maps, its doorbells.
+
+The supervisor creates every shared object, passes the descriptors down by inheritance and sends one record
+over the control channel. ``start`` turns that into a :class:`Station`, the process's place in the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import posix_ipc
+
+from machine import layout
+from machine.config import Settings
+from machine.control import Channel
+from machine.doorbell import SPIN_LOADS, Doorbell, EventfdBell, SemaphoreBell, SignalBell, SpinBell
+from machine.errors import ControlError, WorldswitchError
+from machine.process import die_with_parent, drop_privileges, pin, set_name
+from machine.shm import attach
+
+__all__ = ["IRQ_SIGNAL", "ROLES", "SETTINGS_SIGNAL", "Station", "run_role"]
+
+ROLES: Final = ("guest", "vmm", "vmapp")
+IRQ_SIGNAL: Final = signal.SIGRTMIN + 3  # vmm -> guest: look at the interrupt mailbox
+SETTINGS_SIGNAL: Final = signal.SIGUSR1  # supervisor -> process: a control message waits
+
+
+@dataclasses.dataclass(slots=True)
+class Station:
+    """One process's view of the machine. A page that the role must not touch is an empty memoryview."""
+
+    role: str
+    settings: Settings
+    control: Channel
+    ram: memoryview  # bytes
+    gate: memoryview  # words of 64 bits, as are world and counters
+    world: memoryview
+    lance: memoryview  # words of 32 bits
+    counters: memoryview
+    bells: dict[str, Doorbell]
+    pids: dict[str, int]
+    fds: dict[str, int]
+    mac: bytes
+
+
+def _map(record: dict[str, Any], name: str, size: int) -> memoryview:
+    fd = record["fds"].get(name)
+    return memoryview(b"") if fd is None else attach(fd, size)
+
+
+def _spin_flags(name: str, gate: memoryview, world: memoryview) -> list[tuple[memoryview, int]]:
+    flags = {
+        "guest": [(gate, layout.SLEEPS_GUEST)],
+        "vmm": [(gate, layout.SLEEPS_VMM), (world, layout.SLEEPS_VMM_IN_WORLD)],
+        "vmapp": [(world, layout.SLEEPS_VMAPP)],
+    }
+    return [(page, index) for page, index in flags[name] if len(page)]
+
+
+def _make_bell(name: str, record: dict[str, Any], settings: Settings, flags: list[tuple[memoryview, int]]) -> Doorbell:
+    if settings.doorbell == "signal":
+        return SignalBell(record["pids"][name])
+    if settings.doorbell == "semaphore":
+        return SemaphoreBell(posix_ipc.Semaphore(record["semaphores"][name]))
+    fd = record["fds"][f"bell-{name}"]
+    if settings.doorbell == "eventfd":
+        return EventfdBell(fd)
+    return SpinBell(fd, flags, 0 if settings.one_cpu else SPIN_LOADS)
+
+
+def _station(role: str, record: dict[str, Any], control: Channel) -> Station:
+    settings = Settings.from_map(record["settings"])
+    gate = _map(record, "gate", layout.GATE_BYTES).cast("Q")
+    world_page = _map(record, "world", layout.WORLD_BYTES)
+    world = world_page.cast("Q")
+    neighbours = {"guest": ("guest", "vmm"), "vmm": ROLES, "vmapp": ("vmm", "vmapp")}[role]
+    bells = {name: _make_bell(name, record, settings, _spin_flags(name, gate, world)) for name in neighbours}
+    return Station(
+        role=role,
+        settings=settings,
+        control=control,
+        ram=_map(record, "ram", settings.ram_mib << 20),
+        gate=gate,
+        world=world,
+        lance=world_page[layout.LANCE_OFFSET :].cast("I") if len(world_page) else world_page,
+        counters=_map(record, "counters", layout.COUNTER_PAGE_BYTES).cast("Q"),
+        bells=bells,
+        pids=record["pids"],
+        fds=record["fds"],
+        mac=record["mac"],
+    )
+
+
+def _ignore_terminal_signals() -> None:
+    """Ctrl-C reaches the whole foreground group; only the supervisor acts on it, and ends the others."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int:
+    """The life of one process: launch record, ``prepare``, "ready", "go", then the loop that prepare returned.
+
+    argv[1] is the descriptor of the control channel. Returns the exit status; a deliberate failure is
+    reported to the supervisor in one line.
+    """
+    set_name(role)
+    _ignore_terminal_signals()
+    control = Channel.from_fd(int(sys.argv[1]))
+    try:
+        record = control.receive()
+        if record is None:
+            return 1
+        die_with_parent(record["parent"])
+        station = _station(role, record, control)
+        pin(station.settings.cpus)
+        loop = prepare(station)
+        drop_privileges()
+        control.send({"event": "ready", "pid": os.getpid()})
+        if control.receive() is None:
+            return 1
+        loop()
+    except ControlError:
+        return 1  # the supervisor is gone; there is nobody to tell
+    except WorldswitchError as error:
+        control.send({"event": "failed", "message": str(error)})
+        return 1
+    return 0
