@@ -13,6 +13,7 @@ __all__ = [
     "LayoutError",
     "NetworkError",
     "PortOverlapError",
+    "PortRangeError",
     "ProcessDiedError",
     "SetupError",
     "StackError",
@@ -59,6 +60,10 @@ class ProcessDiedError(WorldswitchError):
 
 class PortOverlapError(WorldswitchError):
     """Two devices claim one I/O port; the message names both owners."""
+
+
+class PortRangeError(WorldswitchError):
+    """A device claims I/O ports that do not exist, as a guest can make it do through a base address register."""
 
 
 class LayoutError(WorldswitchError):
