@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from machine.ports import PIC_EOI, PIC_SPECIFIC_EOI
+from machine.ring import KIND_IN
 
 __all__ = ["Pic8259"]
 
@@ -102,49 +103,61 @@ class Pic8259:
 
     # -- the guest's side ------------------------------------------------------------------------------
 
+    def bind(self, _key: int, kind: int, offset: int, width: int) -> Callable[[int], int]:
+        """The access of this kind, offset and width as a function of the value written (``vmm.dispatch``)."""
+        if kind == KIND_IN:
+            return self.read_data if (offset, width) == (1, 1) else lambda _value: self.read(offset, width)
+        if width == 1:
+            return self.write_data if offset else self.write_command
+        return lambda value: self.write(offset, width, value)
+
     def read(self, offset: int, width: int) -> int:
-        """IN: the IMR at offset 1; the IRR, the ISR at offset 0; the poll byte at either after a poll command."""
-        if width != 1:
-            return sum(self.read(offset + i, 1) << 8 * i for i in range(width))
-        if self._poll:
-            return self._read_poll()
-        if offset:
-            return self._imr
-        return self._isr if self._read_isr else self._irr
+        """IN, byte by byte as the ISA bus splits it."""
+        return sum((self.read_data() if offset + i else self._read_command()) << 8 * i for i in range(width))
 
     def write(self, offset: int, width: int, value: int) -> int:
-        """OUT: OCW1 and ICW2-4 at offset 1; ICW1, OCW2 and OCW3 at offset 0. Always finished: answers 0."""
-        if width != 1:
-            for i in range(width):
-                self.write(offset + i, 1, value >> 8 * i)
-            return 0
-        value &= 0xFF
-        if offset:
-            if self._next_icw:
-                self._write_icw(value)
+        """OUT, byte by byte as the ISA bus splits it. Always finished: answers 0."""
+        for i in range(width):
+            if offset + i:
+                self.write_data(value >> 8 * i)
             else:
-                self._imr = value
-                self._unmasked = value ^ 0xFF
-        elif value == PIC_EOI:
+                self.write_command(value >> 8 * i)
+        return 0
+
+    def read_data(self, _value: int = 0) -> int:
+        """IN, A0 high: the IMR; the poll byte if a poll command came before."""
+        return self._read_poll() if self._poll else self._imr
+
+    def _read_command(self) -> int:
+        if self._poll:
+            return self._read_poll()
+        return self._isr if self._read_isr else self._irr
+
+    def write_data(self, value: int) -> int:
+        """OUT, A0 high: OCW1, or the ICW2 to ICW4 that is due. Answers 0."""
+        if self._next_icw:
+            self._write_icw(value & 0xFF)
+        else:
+            self._imr = value = value & 0xFF
+            self._unmasked = value ^ 0xFF
+        self._update()
+        return 0
+
+    def write_command(self, value: int) -> int:
+        """OUT, A0 low: ICW1, OCW2 or OCW3. Answers 0."""
+        value &= 0xFF
+        if value == PIC_EOI:
             self._isr &= ~self._first_in_service()
         elif value & 0xF8 == PIC_SPECIFIC_EOI:
             self._isr &= ~(1 << (value & 7))
-        else:
-            self._write_command(value)
-        # The output, now: every access can change it, and a call is what this would cost most.
-        level = 1 if self._irr & self._unmasked and (not self._isr or self._candidate()) else 0
-        if level != self._int:
-            self._int = level
-            self._drive_int(level)
-        return 0
-
-    def _write_command(self, value: int) -> None:
-        if value & _ICW1:
+        elif value & _ICW1:
             self._reset(value)
         elif value & _OCW3:
             self._write_ocw3(value)
         else:
             self._write_ocw2(value)
+        self._update()
+        return 0
 
     def _write_icw(self, value: int) -> None:
         step = self._next_icw
@@ -222,20 +235,22 @@ class Pic8259:
             return _NO_REQUEST
         if not bit & self.level_triggered:
             self._irr &= ~bit
-        if not self._auto_eoi:
-            self._isr |= bit
-        elif self._rotate_on_auto_eoi:
-            self._top = bit.bit_length() & 7
         # INT drops even if a further request follows at once: the master's input needs an edge to see it.
         if self._int:
             self._int = 0
             self._drive_int(0)
-        self._update()
+        if not self._auto_eoi:
+            self._isr |= bit
+        elif self._rotate_on_auto_eoi:
+            self._top = bit.bit_length() & 7
+        if self._auto_eoi or self._nested:  # else the service that begins holds off all that is left
+            self._update()
         return bit.bit_length() - 1
 
     # -- priority --------------------------------------------------------------------------------------
 
     def _update(self) -> None:
+        """Drives INT anew; every change of the registers ends here."""
         level = 1 if self._irr & self._unmasked and (not self._isr or self._candidate()) else 0
         if level != self._int:
             self._int = level
@@ -244,10 +259,12 @@ class Pic8259:
     def _candidate(self) -> int:
         """The bit of the request that may interrupt now; 0 if there is none."""
         request = self._first(self._irr & self._unmasked)
+        if not self._isr:
+            return request
         service = self._first_in_service()
         if request == service:
             return request & self._nested
-        return request if self._first(request | service) == request else 0
+        return request if self._first(request | service) == request else 0  # 0 too if there is no request
 
     def _first(self, bits: int) -> int:
         """Of ``bits``, the one of highest priority; 0 if there are none."""

@@ -13,7 +13,7 @@ The guest programs the chips through three port claims. All of it happens in the
     outb(mask, 0xA1)    OCW1: unmasks the line
 
 Paper, section 4.1: all five were handled in the VMM; one has the semantics of memory, and the other four
-recomputed the state of the whole PIC. Here each is decided within ``Pic8259.read`` or ``write``, by a few
+recomputed the state of the whole PIC. Here each is decided within one method of ``Pic8259``, by a few
 integer operations on one chip; the other chip is looked at only if the first one's INT output changes.
 """
 
