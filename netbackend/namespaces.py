@@ -41,7 +41,21 @@ _IFF_UP: Final = 1
 _IFREQ_FLAGS: Final = struct.Struct("16sh22x")
 
 _THIS_THREAD: Final = "/proc/thread-self/ns/net"  # /proc/self would be the main thread's
-_IPV6_SWITCHES: Final = tuple(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6" for which in ("all", "default"))
+
+# What a new namespace takes over from this machine, or from the kernel's defaults, and what every stack has instead.
+_SETTINGS: Final = (
+    # Nobody solicits routers or announces itself: an idle network is silent.
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+    # Throughput must not depend on the machine's choice. Reno is built into every kernel, it is what the paper's
+    # machines ran, and at round trips below 1 ms CUBIC behaves like it.
+    ("ipv4/tcp_congestion_control", "reno"),
+    ("ipv4/tcp_no_metrics_save", "1"),  # one run's slow-start threshold is not the next one's
+    # A bridge is a wire: no packet filter on it (there is such a hook only while br_netfilter is loaded).
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
+)
 
 
 def check_stack_name(name: str) -> str:
@@ -71,7 +85,7 @@ def identity(name: str) -> NamespaceId | None:
 
 
 def create(name: str) -> NamespaceId:
-    """Makes namespace ``name``: loopback up, IPv6 off (an idle network stays silent).
+    """Makes namespace ``name``: loopback up, set up as every stack's is (``_SETTINGS``).
 
     Raises StackError if the name is taken, SetupError without privilege, NetworkError for anything else.
     """
@@ -153,16 +167,16 @@ def _become(name: str) -> None:
     try:
         _call("unshare", _CLONE_NEWNET)
         _call("mount", _THIS_THREAD.encode(), path(name).encode(), b"none", _MS_BIND, None)
-        _quieten()
+        _apply_settings()
         _loopback_up()
     except OSError as error:
         raise _refused(f"create network namespace {name}", error) from None
 
 
-def _quieten() -> None:
-    for switch in _IPV6_SWITCHES:
-        with suppress(FileNotFoundError), open(switch, "w") as file:  # a kernel without IPv6 has none
-            file.write("1")
+def _apply_settings() -> None:
+    for setting, value in _SETTINGS:
+        with suppress(FileNotFoundError), open(f"/proc/sys/net/{setting}", "w") as file:  # a kernel without the part
+            file.write(value)
 
 
 def _loopback_up() -> None:

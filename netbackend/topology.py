@@ -1,0 +1,210 @@
+"""A stack's network as a whole: built from its plan, recorded, removed by its record, measured, re-shaped.
+
+Everything that is made is in namespaces of the stack's own. ``Network.record`` says what exactly that is, in plain
+values, so that any later process removes that and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from machine.errors import StackError
+from netbackend import links, namespaces
+from netbackend.links import LinkStatistics, Session
+from netbackend.plan import BRIDGE, HOST_TAP, NATIVE_PORT, PREFIX_LENGTH, STATION_INTERFACE, WIRE, NetworkPlan, Station
+from netbackend.shaping import shape
+from netbackend.tap import open_tap
+
+__all__ = ["Network", "NetworkPlan", "Record", "build", "link_statistics", "remove", "set_link_rate"]
+
+Record: TypeAlias = dict[str, Any]
+"""{"stack": name, "namespaces": [entry, ...]}; an entry: {"role", "name", "device", "inode", "links": [link, ...]};
+a link: {"name", "index", "kind", "mac"}. Strings and integers only."""
+
+_SHAPED: Final = (("host", WIRE), ("peer", STATION_INTERFACE))  # both ends of the wire: each limits one direction
+
+
+class Network:
+    """The network of one stack, up until ``close`` or the end of the ``with`` block.
+
+    ``guest_tap`` and ``host_tap`` are descriptors of the two TAPs, non-blocking and close-on-exec; whoever plays the
+    guest's NIC and the host's VMNet inherits them. A TAP exists only while a descriptor of it is open somewhere.
+    """
+
+    def __init__(self, plan: NetworkPlan, save: Callable[[Record], None] = lambda _: None) -> None:
+        """Nothing is made yet: see ``build``. ``save`` is called with the record each time it has grown."""
+        self.plan = plan
+        self.guest_tap = -1
+        self.host_tap = -1
+        self.record: Record = {"stack": plan.stack, "namespaces": []}
+        self._save = save
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes all of it; harmless the second time."""
+        with ExitStack() as stack:
+            stack.callback(remove, self.record)
+            self.close_taps()
+
+    def close_taps(self) -> None:
+        """Gives up this process's descriptors of the TAPs, once whoever plays the machines has inherited them."""
+        taps = self.guest_tap, self.host_tap
+        self.guest_tap = self.host_tap = -1
+        for fd in taps:
+            if fd >= 0:
+                os.close(fd)
+
+    def make(self, link_rate: int | None) -> None:
+        """Makes everything; what is there when it fails is in the record, for ``close``."""
+        plan = self.plan
+        for role, station in plan.stations.items():
+            self._add_namespace(role, station.namespace)
+        namespaces.run(plan.host.namespace, self._make_host)
+        namespaces.run(plan.guest.namespace, self._make_guest)
+        for role in ("peer", "native"):
+            namespaces.run(plan.stations[role].namespace, partial(self._make_station, role))
+        set_link_rate(self.record, link_rate)
+
+    def _add_namespace(self, role: str, name: str) -> None:
+        device, inode = namespaces.create(name)
+        self.record["namespaces"].append({"role": role, "name": name, "device": device, "inode": inode, "links": []})
+        self._save(self.record)
+
+    def _make_host(self) -> None:
+        plan = self.plan
+        with links.session() as connection:
+            links.add_bridge(connection, BRIDGE, plan.host.mac)
+            self._settle(connection, "host", BRIDGE, mtu=plan.mtu)
+            links.add_address(connection, BRIDGE, plan.host.address, PREFIX_LENGTH)
+            self.host_tap = open_tap(HOST_TAP)
+            self._add_veth(connection, WIRE, plan.wire_mac, plan.peer)
+            self._add_veth(connection, NATIVE_PORT, plan.native_port_mac, plan.native)
+            master = links.existing(connection, BRIDGE).index
+            self._settle(connection, "host", HOST_TAP, address=plan.host_tap_mac, mtu=plan.mtu, master=master)
+            for port in (WIRE, NATIVE_PORT):
+                self._settle(connection, "host", port, master=master)
+
+    def _add_veth(self, connection: Session, name: str, mac: str, station: Station) -> None:
+        fd = os.open(namespaces.path(station.namespace), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            links.add_veth(connection, name, mac, station.interface, station.mac, fd, self.plan.mtu)
+        finally:
+            os.close(fd)
+
+    def _make_guest(self) -> None:
+        self.guest_tap = open_tap(self.plan.guest.interface)
+        self._make_station("guest")
+
+    def _make_station(self, role: str) -> None:
+        station = self.plan.stations[role]
+        with links.session() as connection:
+            self._settle(connection, role, station.interface, address=station.mac, mtu=self.plan.mtu)
+            links.add_address(connection, station.interface, station.address, PREFIX_LENGTH)
+
+    def _settle(self, connection: Session, role: str, name: str, **attributes: object) -> None:
+        """Configures a link that has just been made in the namespace of ``role``, and enters it into the record."""
+        links.offloads_off(name)
+        link = links.configure(connection, name, state="up", **attributes)
+        entry = _entry(self.record, role)
+        entry["links"].append({"name": name, "index": link.index, "kind": link.kind, "mac": link.mac})
+        self._save(self.record)
+
+
+def build(plan: NetworkPlan, link_rate: int | None, save: Callable[[Record], None] = lambda _: None) -> Network:
+    """Makes the network of ``plan``, its wire at ``link_rate`` bit/s (None: as fast as it goes); see ``Network``.
+
+    ``save`` gets the record each time it has grown. Raises StackError if such a stack exists, SetupError and
+    NetworkError if the machine or the kernel won't; whatever had been made by then is removed again.
+    """
+    network = Network(plan, save)
+    with ExitStack() as undo:
+        undo.callback(network.close)
+        network.make(link_rate)
+        undo.pop_all()
+    return network
+
+
+def remove(record: Record) -> None:
+    """Removes what ``record`` lists and is still there, still the same; nothing else. Twice does no harm.
+
+    One thing that can't be removed doesn't keep the others; its error is raised at the end.
+    """
+    with ExitStack() as stack:
+        for entry in _entries(record):
+            stack.callback(_remove_namespace, entry)
+
+
+def set_link_rate(record: Record, link_rate: int | None) -> None:
+    """Limits the wire, each way, to ``link_rate`` bit/s (None: no limit); live."""
+    for role, name in _SHAPED:
+
+        def reshape(name: str = name) -> None:
+            with links.session() as connection:
+                shape(connection, links.existing(connection, name), link_rate)
+
+        _run_in(record, role, reshape)
+
+
+def link_statistics(record: Record) -> dict[str, LinkStatistics]:
+    """What each link has carried and lost since it was made, by "role/link", as in "host/wire0"."""
+    found: dict[str, LinkStatistics] = {}
+    for entry in _entries(record):
+
+        def read(entry: Record = entry) -> None:
+            with links.session() as connection:
+                for recorded in entry["links"]:
+                    link = links.existing(connection, recorded["name"])
+                    found[f"{entry['role']}/{link.name}"] = links.statistics(connection, link)
+
+        _run_in(record, entry["role"], read)
+    return found
+
+
+def _run_in(record: Record, role: str, function: Callable[[], None]) -> None:
+    entry = _entry(record, role)
+    if namespaces.identity(entry["name"]) != _identity(entry):
+        raise StackError(f"network namespace {entry['name']} is gone; is the stack up?")
+    namespaces.run(entry["name"], function)
+
+
+def _remove_namespace(entry: Record) -> None:
+    """Deletes the links first: whoever still lives in the namespace would otherwise keep them."""
+    if namespaces.identity(entry["name"]) != _identity(entry):
+        return
+
+    def delete_links() -> None:
+        with links.session() as connection:
+            for recorded in reversed(entry["links"]):
+                links.delete(connection, links.Link(**recorded))
+
+    try:
+        namespaces.run(entry["name"], delete_links)
+    finally:
+        namespaces.remove(entry["name"], _identity(entry))
+
+
+def _entries(record: Record) -> list[Record]:
+    try:
+        return list(record["namespaces"])
+    except (KeyError, TypeError):
+        raise StackError("the record of the stack's network is damaged; see `ip netns list` for what is left") from None
+
+
+def _entry(record: Record, role: str) -> Record:
+    for entry in _entries(record):
+        if entry["role"] == role:
+            return entry
+    raise StackError(f"the network of stack {record.get('stack')} has no {role}; is the stack up?")
+
+
+def _identity(entry: Record) -> namespaces.NamespaceId:
+    return entry["device"], entry["inode"]
