@@ -1,0 +1,111 @@
+"""The bus configuration registers of the Am79C970A: one table.
+
+Indices that are missing here are reserved: they read 0 and ignore writes, as do BCR32 and up, where later
+chips of the family have their MII. No EEPROM is fitted; what it would load comes from ``power_on``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from machine.lance import bits
+from machine.lance.csrs import CSRS
+from machine.lance.fields import BCR_SPACE, Access, Field, Gate, Register, by_index, whole
+
+__all__ = ["BCRS", "LED_BCRS"]
+
+RO, RW, SPND = Access.RO, Access.RW, Access.SPND
+
+LED_BCRS: Final = (4, 5, 6, 7)
+
+_MISC: Final = (
+    Field("TMAULOOP", bits.BCR2_TMAULOOP, RW, "external loopback passes the transceiver"),
+    Field("LEDPE", bits.BCR2_LEDPE, RW, "BCR4 to BCR7 take writes"),
+    Field("APROMWE", bits.BCR2_APROMWE, RW, "the APROM takes writes"),
+    Field("INTLEVEL", bits.BCR2_INTLEVEL, RW, "INTA# is edge-sensitive, active high"),
+    Field("DXCVRCTL", bits.BCR2_DXCVRCTL, RW, "drives the DXCVR pin"),
+    Field("DXCVRPOL", bits.BCR2_DXCVRPOL, RW, "polarity of the DXCVR pin"),
+    Field("EADISEL", bits.BCR2_EADISEL, RW, "external address detection interface"),
+    Field("AWAKE", bits.BCR2_AWAKE, RW, "the receiver stays awake in snooze mode"),
+    Field("ASEL", bits.BCR2_ASEL, RW, "the port is chosen by the link, not by PORTSEL"),
+    Field("XMAUSEL", bits.BCR2_XMAUSEL, RW, "reserved for an external MAU"),
+)
+
+_LED: Final = (
+    Field("LEDOUT", bits.LED_LEDOUT, RO, "one of the signals chosen below is on"),
+    Field("LEDPOL", 0x4000, RW, "the pin is active high"),
+    Field("LEDDIS", 0x2000, RW, "the pin is off"),
+    Field("MPSE", 0x0200, RW, "magic packet mode"),
+    Field("FDLSE", 0x0100, RW, "link in full duplex"),
+    Field("PSE", 0x0080, RW, "pulses are stretched"),
+    Field("LNKSTE", bits.LED_LNKSTE, RW, "link"),
+    Field("RCVME", 0x0020, RW, "a frame for this station is received"),
+    Field("XMTE", 0x0010, RW, "transmission"),
+    Field("RXPOLE", 0x0008, RW, "receive polarity is right"),
+    Field("RCVE", 0x0004, RW, "reception"),
+    Field("JABE", 0x0002, RW, "jabber"),
+    Field("COLE", 0x0001, RW, "collision"),
+)
+
+_DUPLEX: Final = (
+    Field("FDRPAD", bits.BCR9_FDRPAD, RW, "runts are not received in full duplex either"),
+    Field("AUIFD", bits.BCR9_AUIFD, RW, "FDEN applies to the AUI port too"),
+    Field("FDEN", bits.BCR9_FDEN, RW, "full duplex"),
+)
+
+_BUS: Final = (
+    Field("ROMTMG", 0xF000, RW, "expansion ROM access time in clocks"),
+    Field("MEMCMD", 0x0200, RW, "memory read multiple instead of memory read line"),
+    Field("EXTREQ", 0x0100, RW, "REQ# is held longer"),
+    Field("DWIO", bits.BCR18_DWIO, RO, "ports are 32 bits wide; set by a 32-bit write to RDP, cleared by H_RESET"),
+    Field("BREADE", 0x0040, RW, "burst reads"),
+    Field("BWRITE", 0x0020, RW, "burst writes"),
+    Field("LINBC", 0x0007, RW, "reserved, kept"),
+)
+
+_EEPROM: Final = (
+    Field("PVALID", 0x8000, RO, "the EEPROM's checksum was right"),
+    Field("PREAD", 0x4000, RO, "reads the EEPROM again; done at once, as there is none"),
+    Field("EEDET", 0x2000, RO, "an EEPROM is there"),
+    Field("EEN", 0x0010, RW, "the bits below drive the EEPROM's pins"),
+    Field("ECS", 0x0004, RW, "chip select"),
+    Field("ESK", 0x0002, RW, "clock"),
+    Field("EDI/EDO", 0x0001, RW, "data"),
+)
+
+_LATENCY: Final = (
+    Field("MAX_LAT", 0xFF00, SPND, "how often the bus is needed, in 0.25 us; seen at PCI offset 0x3F"),
+    Field("MIN_GNT", 0x00FF, SPND, "length of a burst, in 0.25 us; seen at PCI offset 0x3E"),
+)
+
+_LEDPE: Final = Gate(BCR_SPACE, 2, bits.BCR2_LEDPE, "BCR2.LEDPE")
+
+
+def _bcr(index: int, title: str, fields: tuple[Field, ...], reset: int = 0, *, cached: int = 0,
+         behaviour: str = "plain") -> Register:  # fmt: skip
+    return Register(BCR_SPACE, index, title, fields, reset=reset, cached=cached, behaviour=behaviour)
+
+
+def _led(index: int, reset: int) -> Register:
+    title = "Link status LED" if index == LED_BCRS[0] else f"LED {index - LED_BCRS[0]}"
+    return Register(BCR_SPACE, index, title, _LED, reset=reset, gate=_LEDPE, behaviour="led")
+
+
+def _table() -> Iterator[Register]:
+    yield _bcr(0, "Master mode read active", whole("MSRDA", RO, "reserved on PCI"), 0x0005)
+    yield _bcr(1, "Master mode write active", whole("MSWRA", RO, "reserved on PCI"), 0x0005)
+    yield _bcr(2, "Miscellaneous configuration", _MISC, 0x0002)
+    for index, reset in zip(LED_BCRS, (0x00C0, 0x0084, 0x0088, 0x0090), strict=True):
+        yield _led(index, reset)
+    yield _bcr(9, "Full-duplex control", _DUPLEX, cached=0xFFFF)
+    yield _bcr(16, "I/O base address, lower", whole("IOBASEL", RW, "no effect on PCI: BAR0 counts", 0xFFE0))
+    yield _bcr(17, "I/O base address, upper", whole("IOBASEU", RW, "no effect on PCI: BAR0 counts"))
+    yield _bcr(18, "Burst and bus control", _BUS, 0x9001, cached=0xFFFF)
+    yield _bcr(19, "EEPROM control and status", _EEPROM, 0x0002)
+    yield _bcr(20, "Software style", CSRS[58].fields, 0x0200, cached=0xFFFF, behaviour="style")
+    yield _bcr(21, "Interrupt control", whole("INTCON", RO, "reserved on PCI"))
+    yield _bcr(22, "PCI latency", _LATENCY, 0xFF06, behaviour="latency")
+
+
+BCRS: Final[dict[int, Register]] = by_index(_table())
