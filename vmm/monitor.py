@@ -14,7 +14,7 @@ from machine import ring, world
 from machine.counters import VMM, indices
 from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, TRAP_CANCEL
-from machine.ring import COMPLETE, FREE, KIND_HLT, POSTED, SLOT_WORDS, SLOTS
+from machine.ring import COMPLETE, KIND_HLT, POSTED, SLOT_WORDS, SLOTS
 from vmm.dispatch import Dispatcher
 from vmm.hostirq import HostInterrupts
 from vmm.pic import PicPair
@@ -52,12 +52,13 @@ class Monitor:
         gate, bell, host = self._gate, self._bell, self._host
         while True:
             base = self._base
-            if gate[base] == POSTED:
+            state = gate[base]
+            if state == POSTED:
                 self._trap(base)
             elif host.pending:
                 self._attend()
             else:
-                bell.wait(gate, base, FREE)
+                bell.wait(gate, base, state)
 
     def _trap(self, base: int) -> None:
         gate = self._gate
@@ -119,7 +120,7 @@ class Monitor:
         sequence = gate[base + ring.SEQUENCE]
         self._host.pause()
         while not self._interrupt_due() and gate[following] != POSTED and gate[TRAP_CANCEL] != sequence:
-            self._switch.idle(gate, following, FREE)
+            self._switch.idle(gate, following)
         self._host.resume()
         gate[base + ring.ERROR] = ring.OK
         self._base = following
@@ -139,7 +140,7 @@ class Monitor:
             return
         gate[INTERRUPT_MAILBOX] = self._pic.acknowledge() + 1
         self._counters[_RAISED] += 1
-        if gate[self._base] == FREE:  # the guest is running, not waiting for a trap: interrupt it
+        if gate[self._base] != POSTED:  # the guest is running, not waiting for a trap: interrupt it
             os.kill(self._guest_pid, IRQ_SIGNAL)
 
     def _attend(self) -> None:

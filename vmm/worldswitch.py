@@ -13,6 +13,7 @@ from machine.counters import VMM, indices
 from machine.lance.state import IRQ_LEVEL
 from machine.launch import Station
 from machine.layout import SWITCH_SAMPLE_COUNT, SWITCH_SAMPLES
+from machine.ring import POSTED
 from vmm.pic import PicPair
 
 __all__ = ["WorldSwitch"]
@@ -62,7 +63,7 @@ class WorldSwitch:
             bell.wait(record, world.WORLD, world.HOST_WORLD)
         self._back(left, reason)
 
-    def idle(self, gate: memoryview, next_state: int, free: int) -> None:
+    def idle(self, gate: memoryview, next_state: int) -> None:
         """The guest executes HLT: vmapp blocks in select() until something happens to the machine.
 
         Ends early when the guest posts a trap in the slot whose state is ``gate[next_state]``: it went on by
@@ -72,13 +73,14 @@ class WorldSwitch:
         left = self._leave(world.REASON_HLT)
         kicked = False
         while record[world.WORLD] != world.VMM_WORLD:
-            if not kicked and gate[next_state] != free:
+            state = gate[next_state]
+            if kicked:
+                self._bell.wait(record, world.WORLD, world.HOST_WORLD)
+            elif state == POSTED:
                 os.eventfd_write(self._kick_fd, 1)
                 kicked = True
-            elif kicked:
-                self._bell.wait(record, world.WORLD, world.HOST_WORLD)
             else:
-                self._bell.wait_either((record, world.WORLD, world.HOST_WORLD), (gate, next_state, free))
+                self._bell.wait_either((record, world.WORLD, world.HOST_WORLD), (gate, next_state, state))
         self._back(left, world.REASON_HLT)
 
     def _leave(self, reason: int) -> int:

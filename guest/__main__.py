@@ -1,0 +1,54 @@
+"""The guest process: a PC with a processor, memory, a Lance driver and a network stack (its TAP)."""
+
+from __future__ import annotations
+
+import select
+import sys
+from collections.abc import Callable
+
+from guest.cpu import Cpu
+from guest.drivers import linux22, napi
+from guest.drivers.pcnet import Pcnet
+from guest.memory import GuestRam
+from guest.platform import InterruptController, find_device
+from machine.lance.ids import DEVICE_ID, VENDOR_ID
+from machine.launch import Station, run_role
+from machine.ports import LANCE_DEFAULT_BASE
+
+__all__ = ["main"]
+
+
+def _boot(station: Station) -> None:
+    """Power on, probe, open, then the driver's loop for ever."""
+    cpu = Cpu(station)
+    interrupts = InterruptController(cpu)
+    irq = find_device(cpu, VENDOR_ID, DEVICE_ID).enable(LANCE_DEFAULT_BASE)
+    log_tx, log_rx = (
+        (napi.LOG_TX, napi.LOG_RX) if station.settings.driver == "napi" else (linux22.LOG_TX, linux22.LOG_RX)
+    )
+    chip = Pcnet(
+        cpu, GuestRam(station.ram), LANCE_DEFAULT_BASE, station.fds["tap"], station.counters, log_tx, log_rx
+    )
+    chip_events = select.poll()
+    chip_events.register(station.fds["wake"], select.POLLIN)
+    stack_events = select.poll()
+    stack_events.register(station.fds["wake"], select.POLLIN)
+    stack_events.register(station.fds["tap"], select.POLLIN)
+    make = napi.Napi if station.settings.driver == "napi" else linux22.Linux22
+    driver = make(chip, stack_events, chip_events)
+    interrupts.request(irq, driver.interrupt)
+    chip.open(station.mac)
+    station.control.send({"event": "running"})
+    driver.run()
+
+
+def _prepare(station: Station) -> Callable[[], None]:
+    return lambda: _boot(station)
+
+
+def main() -> int:
+    return run_role("guest", _prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The guest's processor: IN, OUT and HLT as synchronous traps, and interrupts that arrive at any moment.
+
+A port access stores a request in the trap ring, rings the vmm and waits: one round trip, as on hardware.
+An interrupt comes from the vmm as a vector in the interrupt mailbox. The processor looks there at the end of
+every trap and when interrupts are switched on again; a guest that is busy between traps is told by signal.
+Either way the handler runs between two instructions of the code it interrupts, with interrupts off.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from machine import ring
+from machine.counters import GUEST, indices
+from machine.errors import ControlError
+from machine.launch import IRQ_SIGNAL, Station
+from machine.layout import INTERRUPT_MAILBOX, RAP_IS_PLAIN, RAP_STORE, TRAP_CANCEL
+from machine.ring import COMPLETE, FREE, KIND_HLT, KIND_IN, KIND_OUT, POSTED, SLOT_WORDS, SLOTS
+
+__all__ = ["Cpu", "InterruptHandler"]
+
+InterruptHandler = Callable[[], None]
+
+_COUNTERS: Final = indices(GUEST)
+_HLT: Final = _COUNTERS["hlt"]
+_IDLE_NS: Final = _COUNTERS["idle_ns"]
+_DELIVERED: Final = _COUNTERS["irqs_delivered"]
+_BY_SIGNAL: Final = _COUNTERS["irqs_by_signal"]
+_RAP_STORES: Final = _COUNTERS["rap_stores"]
+_RING_WORDS: Final = SLOTS * SLOT_WORDS
+_HLT_KEY: Final = ring.pack_key(KIND_HLT, 0, 0)
+
+
+class Cpu:
+    """One processor. Interrupts are off after reset; ``set_gate`` says who handles a vector."""
+
+    __slots__ = (
+        "_base",
+        "_bell",
+        "_counters",
+        "_enabled",
+        "_gate",
+        "_gates",
+        "_in_trap",
+        "_sequence",
+        "_vmm",
+        "_wake_fd",
+    )
+
+    def __init__(self, station: Station) -> None:
+        self._gate = station.gate
+        self._counters = station.counters
+        self._bell = station.bells["guest"]
+        self._vmm = station.bells["vmm"]
+        self._wake_fd = station.fds["wake"]
+        self._gates: dict[int, InterruptHandler] = {}
+        self._base = 0
+        self._sequence = 0
+        self._enabled = False
+        self._in_trap = False
+        signal.signal(IRQ_SIGNAL, self._on_signal)
+
+    def set_gate(self, vector: int, handler: InterruptHandler) -> None:
+        """The interrupt descriptor table: ``handler`` runs, interrupts off, when ``vector`` is delivered."""
+        self._gates[vector] = handler
+
+    # -- port accesses: width in bytes -----------------------------------------------------------------
+
+    def read_port(self, port: int, width: int) -> int:
+        """IN: the value, of ``width`` (1, 2 or 4) bytes."""
+        return self._trap(KIND_IN | width << 8 | port << 16, 0)
+
+    def write_port(self, port: int, width: int, value: int) -> None:
+        """OUT."""
+        self._trap(KIND_OUT | width << 8 | port << 16, value)
+
+    def _trap(self, key: int, value: int) -> int:
+        gate, base = self._gate, self._base
+        self._in_trap = True
+        if gate[base]:  # still the slot of a HLT from one turn of the ring ago
+            self._reclaim(base)
+        gate[base + ring.VALUE] = value
+        gate[base + ring.SEQUENCE] = self._sequence = self._sequence + 1
+        gate[base + ring.KEY] = key
+        gate[base] = POSTED
+        self._vmm.ring()
+        bell = self._bell
+        while gate[base] != COMPLETE:
+            bell.wait(gate, base, POSTED)
+        result = gate[base + ring.RESULT]
+        refused = gate[base + ring.ERROR]
+        gate[base] = FREE
+        self._base = (base + SLOT_WORDS) % _RING_WORDS
+        self._in_trap = False
+        if refused:
+            raise ControlError(f"the vmm refused trap request {key:#x}")
+        if gate[INTERRUPT_MAILBOX] and self._enabled:
+            self._take_interrupts()
+        return result
+
+    def _reclaim(self, base: int) -> None:
+        """The vmm completes in order, so a slot met again after a whole turn is long complete."""
+        gate = self._gate
+        while gate[base] != COMPLETE:
+            self._bell.wait(gate, base, POSTED)
+        gate[base] = FREE
+
+    # -- RAP as plain memory (paper section 3.3.1) --------------------------------------------------------
+
+    def rap_is_plain(self) -> bool:
+        """Whether the vmm lets RAP accesses be plain memory accesses at the moment."""
+        return self._gate[RAP_IS_PLAIN] != 0
+
+    def store_rap(self, value: int) -> None:
+        """OUT to RAP as the vmm has translated it: a MOV."""
+        self._gate[RAP_STORE] = value
+        self._counters[_RAP_STORES] += 1
+
+    def load_rap(self) -> int:
+        """IN from RAP, likewise."""
+        self._counters[_RAP_STORES] += 1
+        return self._gate[RAP_STORE]
+
+    # -- interrupts ---------------------------------------------------------------------------------------
+
+    def cli(self) -> None:
+        """Interrupts off: what arrives stays in the mailbox."""
+        self._enabled = False
+
+    def sti(self) -> None:
+        """Interrupts on; a waiting one is taken at once."""
+        self._enabled = True
+        if self._gate[INTERRUPT_MAILBOX]:
+            self._take_interrupts()
+
+    def _take_interrupts(self) -> None:
+        gate, counters = self._gate, self._counters
+        while posted := gate[INTERRUPT_MAILBOX]:
+            self._enabled = False
+            gate[INTERRUPT_MAILBOX] = 0
+            counters[_DELIVERED] += 1
+            handler = self._gates.get(posted - 1)
+            if handler is not None:
+                handler()
+            self._enabled = True  # IRET
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._enabled and not self._in_trap and self._gate[INTERRUPT_MAILBOX]:
+            self._counters[_BY_SIGNAL] += 1
+            self._take_interrupts()
+
+    # -- HLT ------------------------------------------------------------------------------------------------
+
+    def hlt(self, events: select.poll) -> None:
+        """STI; HLT: sleeps until an interrupt is delivered or ``events`` (poll, in ms) reports a guest event.
+
+        ``events`` must have the wake descriptor registered. A guest event is one inside the guest machine
+        itself: its network stack has a frame to send.
+        """
+        self._in_trap = True  # an interrupt that arrives from here on is taken below, after the wait
+        gate, base = self._gate, self._base
+        if gate[INTERRUPT_MAILBOX]:
+            self._in_trap = False
+            self.sti()
+            return
+        started = time.monotonic_ns()
+        if gate[base]:
+            self._reclaim(base)
+        gate[base + ring.SEQUENCE] = self._sequence = self._sequence + 1
+        gate[base + ring.KEY] = _HLT_KEY
+        gate[base] = POSTED
+        self._vmm.ring()
+        self._base = (base + SLOT_WORDS) % _RING_WORDS
+        self._sleep(events, base)
+        self._counters[_HLT] += 1
+        self._counters[_IDLE_NS] += time.monotonic_ns() - started
+        self._in_trap = False
+        self.sti()
+
+    def _sleep(self, events: select.poll, base: int) -> None:
+        gate, wake_fd = self._gate, self._wake_fd
+        while gate[base] != COMPLETE:
+            ready = events.poll()
+            if any(fd != wake_fd for fd, _ in ready):
+                gate[TRAP_CANCEL] = gate[base + ring.SEQUENCE]
+                return  # the slot is met again, and by then complete, after a turn of the ring
+            os.eventfd_read(wake_fd)
+        gate[base] = FREE

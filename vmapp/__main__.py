@@ -1,0 +1,30 @@
+"""The vmapp process: the user-level application on the host that owns the Lance's back half and the host TAP."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from machine.lance.regfile import RegisterFile
+from machine.launch import Station, run_role
+from machine.memory import GuestMemory
+from vmapp.hostworld import HostWorld
+from vmapp.lance.engine import LanceEngine
+from vmapp.lance.port import TapPort
+
+__all__ = ["main"]
+
+
+def _prepare(station: Station) -> Callable[[], None]:
+    registers = RegisterFile(station.lance)
+    port = TapPort(station.fds["tap"], station.counters)
+    engine = LanceEngine(registers, GuestMemory(station.ram), port, station.counters)
+    return HostWorld(station, registers, engine).run
+
+
+def main() -> int:
+    return run_role("vmapp", _prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The vmm process: takes the guest's traps, owns the interrupt controller, switches worlds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from machine.counters import VMM, indices
+from machine.lance.regfile import RegisterFile
+from machine.launch import Station, run_role
+from machine.portmap import PortMap
+from machine.ports import LANCE_IRQ
+from vmm.dispatch import Dispatcher
+from vmm.hostirq import HostInterrupts
+from vmm.lanceports import LancePorts
+from vmm.lanceslot import LANCE_SLOT, LanceSlot
+from vmm.monitor import Monitor
+from vmm.pci import PciBus
+from vmm.pic import PicPair
+from vmm.worldswitch import WorldSwitch
+
+__all__ = ["main"]
+
+_UNCLAIMED = indices(VMM)["io_unclaimed"]
+
+
+def _prepare(station: Station) -> Callable[[], None]:
+    counters = station.counters
+
+    def count_unclaimed() -> None:
+        counters[_UNCLAIMED] += 1
+
+    registers = RegisterFile(station.lance)
+    registers.power_on(station.mac)
+    ports = PortMap()
+    pic = PicPair()
+    pic.claim_on(ports)
+    switch = WorldSwitch(station, pic, LANCE_IRQ)
+    dispatcher = Dispatcher(ports, counters, count_unclaimed)
+    lance = LancePorts(registers, switch, station.settings.optimisations)
+    bus = PciBus()
+    bus.attach(LANCE_SLOT, LanceSlot(registers, ports, lance, dispatcher.rebind))
+    bus.claim_on(ports)
+    return Monitor(station, dispatcher, switch, pic, HostInterrupts(station)).run
+
+
+def main() -> int:
+    return run_role("vmm", _prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""The Lance's place on the PCI bus: its configuration space there, its ports wherever the guest maps BAR 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from machine.errors import PortOverlapError, PortRangeError
+from machine.lance.regfile import RegisterFile
+from machine.portmap import PortHandler, PortMap
+from machine.ports import LANCE_PORTS
+
+__all__ = ["LANCE_SLOT", "LanceSlot"]
+
+LANCE_SLOT: Final = 4
+_OWNER: Final = "lance"
+
+
+class LanceSlot:
+    """Keeps the port map in step with BAR 0. ``changed`` is called after the map has changed.
+
+    A guest may put BAR 0 on top of another device. As the fixed devices decode first, the Lance then decodes
+    nothing until it is moved away.
+    """
+
+    def __init__(
+        self, registers: RegisterFile, ports: PortMap, handler: PortHandler, changed: Callable[[], None]
+    ) -> None:
+        self._registers = registers
+        self._ports = ports
+        self._handler = handler
+        self._changed = changed
+        self._base: int | None = None
+
+    def config_read(self, offset: int, width: int) -> int:
+        return self._registers.config_read(offset, width)
+
+    def config_write(self, offset: int, width: int, value: int) -> None:
+        self._registers.config_write(offset, width, value)
+        if self._registers.io_base != self._base:
+            self._remap()
+
+    def _remap(self) -> None:
+        self._ports.release(_OWNER)
+        self._base = self._registers.io_base
+        if self._base is not None:
+            try:
+                self._ports.claim(self._base, LANCE_PORTS, _OWNER, self._handler)
+            except (PortOverlapError, PortRangeError):
+                pass  # the guest's mistake, and harmless: nothing answers there
+        self._changed()
