@@ -70,8 +70,8 @@ class HostBridge:
 class _ConfigAddress:
     """The port handler of 0xCF8-0xCFB. Only 32-bit accesses are meant for the register.
 
-    Narrower ones pass through to whatever else decodes those ports; nothing does. (Linux tells mechanism #1
-    from #2 by that: it writes a byte to 0xCFB and expects the latch not to notice.)
+    Narrower ones are ordinary I/O, says the specification, and here nothing decodes them. Linux relies on it:
+    ``pci_check_direct`` writes a byte to 0xCFB just before it tries the latch.
     """
 
     __slots__ = ("latch",)
