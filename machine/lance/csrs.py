@@ -127,6 +127,7 @@ _TEST: Final = (
     Field("RPA", bits.CSR124_RPA, RW, "runt frames are received"),
 )
 
+_CSR5_STOP: Final = bits.CSR5_MPINT | bits.CSR5_SPND
 _EN124: Final = Gate(CSR_SPACE, 4, bits.CSR4_EN124, "CSR4.EN124")
 
 
@@ -164,13 +165,14 @@ def _table() -> Iterator[Register]:
     yield _named(0, "Controller status", _STATUS, reset=0x0004, s_reset=0xFFFF, stop=0xFFFF, behaviour="status")
     yield from _address(1, "IADR", "init block address", cached=0xFFFF)
     yield _named(3, "Interrupt masks and deferral", _MASKS, s_reset=0xFFFF, cached=0x007C, behaviour="interrupts")
-    yield _named(4, "Test and features", _FEATURES, reset=0x0115, s_reset=0xFFFF, stop=bits.CSR4_CAUSES | bits.CSR4_UINTCMD,
-                 cached=0xFC00, behaviour="features")  # fmt: skip
-    yield _named(5, "Extended control and interrupts", _CONTROL, s_reset=0xFFFF, stop=bits.CSR5_MPINT | bits.CSR5_SPND,
-                 cached=0xC001, behaviour="control")  # fmt: skip
+    yield _named(4, "Test and features", _FEATURES, reset=0x0115, s_reset=0xFFFF, stop=bits.CSR4_CAUSES, cached=0xFC00,
+                 behaviour="features")  # fmt: skip
+    yield _named(5, "Extended control and interrupts", _CONTROL, s_reset=0xFFFF, stop=_CSR5_STOP, cached=0xC001,
+                 behaviour="control")  # fmt: skip
     yield _named(6, "Descriptor table lengths", _TABLE_LENGTHS, s_reset=0xFFFF)
     for i in range(4):
-        yield _one(8 + i, "LADRF", f"logical address filter, bits {16 * i + 15}-{16 * i}", s_reset=0xFFFF, cached=0xFFFF)
+        meaning = f"logical address filter, bits {16 * i + 15}-{16 * i}"
+        yield _one(8 + i, "LADRF", meaning, s_reset=0xFFFF, cached=0xFFFF)
     for i in range(3):
         yield _padr(12 + i, 16 * i)
     # S_RESET leaves the port, DRCVPA, INTL and LOOP alone, as the other models of this chip have it.
@@ -222,7 +224,7 @@ def _table() -> Iterator[Register]:
     yield _one(100, "MERRTO", "bus time-out before MERR, in 0.1 us", reset=0x0200, s_reset=0xFFFF)
     yield _one(112, "MFC", "missed frames", s_reset=0xFFFF)
     yield _one(114, "RCC", "receive collisions", s_reset=0xFFFF)
-    yield _one(122, "RCVALGN", "802.3 data after the header starts on an odd word", 0x0001, s_reset=0xFFFF, cached=0x0001)
+    yield _one(122, "RCVALGN", "data after the header is aligned to 4 bytes", 0x0001, s_reset=0xFFFF, cached=0x0001)
     yield _named(124, "Test register 1", _TEST, s_reset=0xFFFF, cached=0xFFFF, gate=_EN124)
 
 

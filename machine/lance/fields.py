@@ -49,7 +49,7 @@ class Field:
         return str(high) if high == low else f"{high}-{low}"
 
     def extract(self, value: int) -> int:
-        """This field's value within ``value``, shifted down."""
+        """The field's value within ``value``, shifted down."""
         return (value & self.mask) >> self.shift
 
 
@@ -87,7 +87,7 @@ class Register:
 
     @property
     def name(self) -> str:
-        """ "CSR15", "BCR20"."""
+        """Space and index: CSR15, BCR20."""
         return f"{self.space}{self.index}"
 
     def mask(self, *access: Access) -> int:
