@@ -23,7 +23,17 @@ _CSR5: Final = state.CSR + 5
 _CSR15: Final = state.CSR + 15
 _BCR20: Final = state.BCR + 20
 _BCR22: Final = state.BCR + 22
+_IRQ_LEVEL: Final = state.IRQ_LEVEL
+# Names of this module's own: every port access comes through settle, and a global is found quicker than a.b.
+_ERR: Final = bits.CSR0_ERR
+_INTR: Final = bits.CSR0_INTR
+_UINT: Final = bits.CSR4_UINT
+_ERRORS: Final = bits.CSR0_ERRORS
 _WITHOUT_SUMMARY: Final = 0xFFFF & ~(bits.CSR0_ERR | bits.CSR0_INTR)
+_CSR0_MASKABLE: Final = bits.CSR3_MASKS
+_CSR4_MASKS: Final = bits.CSR4_PAIR_MASKS
+_CSR5_ALONE: Final = bits.CSR5_ENABLES_ALONE
+_CSR5_ENABLES: Final = bits.CSR5_ENABLES_ALONE | bits.CSR5_ENABLES_WITH_INEA
 _INEA_SHIFT: Final = bits.CSR0_INEA.bit_length() - 1
 _MAC_BYTES: Final = 6
 
@@ -137,15 +147,13 @@ class LanceCore:
             csr0 = csr0 & ~(bits.CSR0_RXON | bits.CSR0_TXON) | self.enabled()
         if not csr0 & bits.CSR0_TXON:
             csr0 &= ~bits.CSR0_TDMD
-        words[_CSR0] = csr0
         words[state.TX_IN_FRAME] = 0
         self.changed()
-        self.update_irq()
+        self.settle(csr0)
 
     def raise_csr0(self, causes: int) -> None:
         """Sets BABL, CERR, MISS, MERR, RINT, TINT or IDON, and recomputes the interrupt line."""
-        self.words[_CSR0] |= causes & bits.CSR0_CAUSES
-        self.update_irq()
+        self.settle(self.words[_CSR0] | causes & bits.CSR0_CAUSES)
 
     def raise_csr4(self, causes: int) -> None:
         """Sets MFCO, UINT, RCVCCO, TXSTRT or JAB, and recomputes the interrupt line."""
@@ -158,29 +166,29 @@ class LanceCore:
         self.update_irq()
 
     def update_irq(self) -> None:
-        """Recomputes CSR0.ERR, CSR0.INTR and the level of INTA# from causes, masks and INEA.
+        """Recomputes CSR0.ERR, CSR0.INTR and the level of INTA# from causes, masks and INEA."""
+        self.settle(self.words[_CSR0])
+
+    def settle(self, csr0: int) -> None:
+        """Makes ``csr0`` the new CSR0, with ERR and INTR recomputed, and sets the level of INTA#.
 
         SINT and SLPINT reach INTA# without INEA: STOP has cleared it by the time they are set.
         """
         words = self.words
-        csr0, csr4, csr5 = words[_CSR0] & _WITHOUT_SUMMARY, words[_CSR4], words[_CSR5]
-        if csr0 & bits.CSR0_ERRORS:
-            csr0 |= bits.CSR0_ERR
-        enabled = csr5 >> 1 & csr5
+        csr4, csr5 = words[_CSR4], words[_CSR5]
+        csr0 &= _WITHOUT_SUMMARY
+        if csr0 & _ERRORS:
+            csr0 |= _ERR
         level = 0
-        if (
-            csr0 & ~words[_CSR3] & bits.CSR3_MASKS
-            or csr4 & bits.CSR4_UINT
-            or csr4 >> 1 & ~csr4 & bits.CSR4_PAIR_MASKS
-            or enabled & bits.CSR5_ENABLES_WITH_INEA
-        ):
-            csr0 |= bits.CSR0_INTR
+        if csr0 & ~words[_CSR3] & _CSR0_MASKABLE or csr4 & _UINT or csr4 >> 1 & ~csr4 & _CSR4_MASKS:
+            csr0 |= _INTR
             level = csr0 >> _INEA_SHIFT & 1
-        if enabled & bits.CSR5_ENABLES_ALONE:
-            csr0 |= bits.CSR0_INTR
-            level = 1
+        enabled = csr5 >> 1 & csr5
+        if enabled & _CSR5_ENABLES:
+            csr0 |= _INTR
+            level = csr0 >> _INEA_SHIFT & 1 or int(enabled & _CSR5_ALONE != 0)
         words[_CSR0] = csr0
-        words[state.IRQ_LEVEL] = level
+        words[_IRQ_LEVEL] = level
 
     @property
     def irq_level(self) -> int:

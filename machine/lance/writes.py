@@ -19,6 +19,13 @@ Writer = Callable[[LanceCore, WritePlan, int], int]  # (chip, plan, 16-bit value
 _CSR0: Final = state.CSR
 _CSR4: Final = state.CSR + 4
 _CSR5: Final = state.CSR + 5
+# Names of this module's own: CSR0 is written several times a packet, and a global is found quicker than a.b.
+_STOP: Final = bits.CSR0_STOP
+_INEA: Final = bits.CSR0_INEA
+_CAUSES: Final = bits.CSR0_CAUSES
+_TDMD: Final = bits.CSR0_TDMD
+_TXON: Final = bits.CSR0_TXON
+_SPND: Final = bits.CSR5_SPND
 _COMMANDS: Final = bits.CSR0_TDMD | bits.CSR0_STRT | bits.CSR0_INIT
 _BOTH: Final = bits.BCR20_CSRPCNET | bits.BCR20_SSIZE32
 _STYLES: Final = {1: bits.BCR20_SSIZE32 | 1, 2: _BOTH | 2, 3: _BOTH | 3}  # SWSTYLE -> what BCR20 then says
@@ -33,10 +40,12 @@ def _plain(chip: LanceCore, plan: WritePlan, value: int) -> int:
     words = chip.words
     if plan.gate_mask and not words[plan.gate_word] & plan.gate_mask:
         return 0
-    if words[_CSR0] & bits.CSR0_STOP:
-        takes = plan.stopped
-    else:
-        takes = plan.suspended if words[_CSR5] & bits.CSR5_SPND else plan.running
+    takes = plan.running
+    if takes != plan.stopped:
+        if words[_CSR0] & _STOP:
+            takes = plan.stopped
+        elif words[_CSR5] & _SPND:
+            takes = plan.suspended
     old = words[plan.word]
     new = (old & ~takes | value & takes) & ~(value & plan.w1c)
     words[plan.word] = new
@@ -47,16 +56,18 @@ def _plain(chip: LanceCore, plan: WritePlan, value: int) -> int:
 
 def _status(chip: LanceCore, _plan: WritePlan, value: int) -> int:
     """CSR0: acknowledges causes, sets INEA, carries out commands. STOP wins over everything else."""
-    if value & bits.CSR0_STOP:
+    if value & _STOP:
         chip.stop()
         return 0
-    words = chip.words
-    csr0 = words[_CSR0] & ~(value & bits.CSR0_CAUSES | bits.CSR0_INEA) | value & bits.CSR0_INEA
+    csr0 = chip.words[_CSR0] & ~(value & _CAUSES | _INEA) | value & _INEA
     effects = 0
     if value & _COMMANDS:
-        csr0, effects = _command(chip, csr0, value)
-    words[_CSR0] = csr0
-    chip.update_irq()
+        if value & _COMMANDS == _TDMD and csr0 & _TXON:  # the one write of every packet sent
+            csr0 |= _TDMD
+            effects = 0 if chip.words[_CSR5] & _SPND else EFFECT_TRANSMIT
+        else:
+            csr0, effects = _command(chip, csr0, value)
+    chip.settle(csr0)
     return effects
 
 
@@ -85,9 +96,13 @@ def _command(chip: LanceCore, csr0: int, value: int) -> tuple[int, int]:
 
 
 def _interrupts(chip: LanceCore, plan: WritePlan, value: int) -> int:
-    """CSR3: masks may let a waiting cause through."""
-    _plain(chip, plan, value)
-    chip.update_irq()
+    """CSR3: masks may let a waiting cause through. Twice per interrupt with NAPI, so without _plain's questions."""
+    words = chip.words
+    old = words[plan.word]
+    new = words[plan.word] = value & plan.running
+    if (old ^ new) & plan.cached:
+        chip.changed()
+    chip.settle(words[_CSR0])
     return 0
 
 
