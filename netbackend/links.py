@@ -64,7 +64,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class LinkStatistics:
-    """Since the link was made; frames, bytes. ``queue_drops``: frames its queueing discipline had no room for."""
+    """Since the link was made; frames, bytes. ``queue_drops``: frames its queueing discipline had no room for.
+
+    ``rx_dropped`` also counts frames that arrived whole but that no protocol of the station took.
+    """
 
     rx_packets: int
     tx_packets: int

@@ -88,6 +88,8 @@ class PcapngWriter:
         """
         if not 0 <= interface < self._interfaces:
             raise ValueError(f"interface {interface} of {self._interfaces}")
+        if self._fd < 0:
+            raise SetupError(self._closed())
         when = time.time_ns() if timestamp is None else timestamp
         original = len(frame)
         length = original if original <= SNAPLEN else SNAPLEN
@@ -125,7 +127,7 @@ class PcapngWriter:
     def flush(self) -> None:
         """Hands everything buffered to the kernel."""
         if self._fd < 0:
-            raise SetupError(f"capture file {self._path} is closed")
+            raise SetupError(self._closed())
         self._flushed_at = time.monotonic_ns()
         done = 0
         try:
@@ -141,6 +143,9 @@ class PcapngWriter:
         if self._fd >= 0:
             self.flush()
             self._end()
+
+    def _closed(self) -> str:
+        return f"capture file {self._path} is closed"
 
     def _end(self) -> None:
         os.close(self._fd)
