@@ -1,0 +1,143 @@
+"""The Lance's engine: carries out what the register file leaves to do, and moves frames both ways.
+
+The register file (``machine.lance.regfile``) says what the guest asked for; the engine fetches init blocks and
+descriptors from guest memory, sends and receives. Every call does bounded work, never raises for anything that
+the guest or the wire says, and leaves the chip's state in the shared words, where it found it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from machine.counters import VMAPP, indices
+from machine.lance.bits import BCR20_SSIZE32, CSR0_MERR, CSR0_TDMD, CSR4_DPOLL
+from machine.lance.regfile import EFFECT_INIT, EFFECT_TRANSMIT, RegisterFile
+from machine.lance.state import BCR, CONFIG_GENERATION, CSR
+from machine.memory import GuestMemory
+
+from . import initblock
+from .descriptors import LAYOUTS
+from .port import FramePort
+from .receive import BURST, Receiver
+from .transmit import Transmitter
+
+__all__ = ["LanceEngine"]
+
+_INDEX: Final = indices(VMAPP)
+_POLLS: Final = _INDEX["tx_polls"]
+_MEMORY_ERRORS: Final = _INDEX["memory_errors"]
+
+FrameHook = Callable[[memoryview], None]
+
+
+class LanceEngine:
+    """The half of the Lance that does DMA and host I/O.
+
+    ``counters`` is the vmapp's counter page, format "Q". Not thread-safe: one world runs at a time.
+    """
+
+    def __init__(self, regs: RegisterFile, memory: GuestMemory, port: FramePort, counters: memoryview) -> None:
+        self._regs = regs
+        self._words = regs.words
+        self._memory = memory
+        self._counters = counters
+        self._receiver = Receiver(regs, memory, port, counters)
+        self._transmitter = Transmitter(regs, memory, port, counters, self._receiver.looped)
+        self._config_seen = self._map_seen = -1
+
+    def run(self, effect: int) -> None:
+        """Carries out the effects (``EFFECT_INIT``, ``EFFECT_TRANSMIT``) that a register write answered with."""
+        if effect & EFFECT_INIT and not self._initialise():
+            return
+        if effect & EFFECT_TRANSMIT:
+            self._refresh()
+            self._transmitter.run()
+
+    def poll(self) -> bool:
+        """Looks for a TMD as the chip does of its own accord; True if there was one."""
+        if not self.wants_poll:
+            return False
+        self._counters[_POLLS] += 1
+        self._refresh()
+        return self._transmitter.waiting and self._transmitter.run()
+
+    def receive(self, burst: int = BURST) -> int:
+        """Takes up to ``burst`` frames from the port into the receive ring; how many it took.
+
+        0 means that the port is empty, or the ring full (``receive_ready`` is False). A receiver that is off,
+        suspended, looped back or without a link takes frames and drops them.
+        """
+        self._refresh()
+        return self._receiver.receive(burst)
+
+    def miss(self, burst: int = BURST) -> int:
+        """Takes up to ``burst`` frames from the port and loses them for want of a RMD (MISS); how many it took."""
+        self._refresh()
+        return self._receiver.miss(burst)
+
+    @property
+    def wants_poll(self) -> bool:
+        """The chip polls: transmitter on, not suspended, DPOLL clear."""
+        return self._transmitter.enabled and not self._words[CSR + 4] & CSR4_DPOLL
+
+    @property
+    def transmit_pending(self) -> bool:
+        """``run`` stopped at its limit and wants to be called again with ``EFFECT_TRANSMIT``."""
+        return self._transmitter.enabled and bool(self._words[CSR] & CSR0_TDMD)
+
+    @property
+    def listening(self) -> bool:
+        """The receiver hears the wire; while it does not, ``receive`` only drops."""
+        return self._receiver.listening
+
+    @property
+    def receive_ready(self) -> bool:
+        """The receiver hears the wire and has a RMD for the next frame."""
+        self._refresh()
+        return self._receiver.ready
+
+    @property
+    def on_transmit(self) -> FrameHook | None:
+        """Called with every frame sent, without FCS, before its buffer goes back to the guest."""
+        return self._transmitter.on_frame
+
+    @on_transmit.setter
+    def on_transmit(self, hook: FrameHook | None) -> None:
+        self._transmitter.on_frame = hook
+
+    @property
+    def on_receive(self) -> FrameHook | None:
+        """Called with every frame received, without FCS, before its buffer goes back to the guest."""
+        return self._receiver.on_frame
+
+    @on_receive.setter
+    def on_receive(self, hook: FrameHook | None) -> None:
+        self._receiver.on_frame = hook
+
+    def _initialise(self) -> bool:
+        """Fetches the init block that CSR1 and CSR2 point at; False, with MERR, if it lies outside RAM."""
+        regs, words = self._regs, self._words
+        address = regs.read_csr(1) | regs.read_csr(2) << 16
+        block = initblock.fetch(self._memory, address, bool(words[BCR + 20] & BCR20_SSIZE32))
+        if block is None:
+            self._counters[_MEMORY_ERRORS] += 1
+            regs.raise_csr0(CSR0_MERR)
+            return False
+        regs.finish_init(
+            block.mode, block.padr, block.ladrf, block.rx_base, block.tx_base, block.rx_length, block.tx_length
+        )
+        self._refresh()
+        self._receiver.ring.store(0)
+        self._transmitter.ring.store(0)
+        return True
+
+    def _refresh(self) -> None:
+        """Takes everything over from the registers again if they, or the memory map, have changed."""
+        config, mapping = self._words[CONFIG_GENERATION], self._memory.generation
+        if config != self._config_seen or mapping != self._map_seen:
+            layout = LAYOUTS[self._regs.swstyle & 3]
+            high = 0 if layout.address_mask == 0xFFFFFFFF else (self._regs.read_csr(2) & 0xFF00) << 16
+            self._transmitter.configure(layout, high)
+            self._receiver.configure(layout, high)
+            self._config_seen, self._map_seen = config, mapping

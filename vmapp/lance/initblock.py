@@ -1,0 +1,72 @@
+"""The initialization block: what INIT makes the chip fetch from guest memory.
+
+Two forms, chosen by BCR20.SSIZE32: 12 16-bit words (24 bytes) or 7 32-bit words (28 bytes). Am79C970A data
+sheet, "Initialization block".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from machine.memory import GuestMemory
+
+__all__ = ["InitBlock", "fetch"]
+
+_BYTES_16: Final = 24
+_BYTES_32: Final = 28
+_LARGEST_RING_LOG2: Final = 9  # 512 descriptors; codes above mean the same
+
+
+@dataclass(frozen=True, slots=True)
+class InitBlock:
+    """The block's contents: mode is CSR15, ring bases are bus addresses, ring lengths count descriptors."""
+
+    mode: int
+    padr: bytes
+    ladrf: bytes
+    rx_base: int
+    tx_base: int
+    rx_length: int
+    tx_length: int
+
+
+def fetch(memory: GuestMemory, address: int, wide: bool) -> InitBlock | None:
+    """Reads the block at guest address ``address`` (``wide``: its 32-bit form); None if it lies outside RAM."""
+    window = memory.window(address, _BYTES_32 if wide else _BYTES_16)
+    if window is None:
+        return None
+    block = bytes(window)  # one snapshot, lest a guest on another processor changes it half way
+    return _parse_32(block) if wide else _parse_16(block)
+
+
+def _parse_32(block: bytes) -> InitBlock:
+    return InitBlock(
+        mode=_little(block, 0, 2),
+        padr=block[4:10],
+        ladrf=block[12:20],
+        rx_base=_little(block, 20, 4),
+        tx_base=_little(block, 24, 4),
+        rx_length=_ring_length(block[2] >> 4),
+        tx_length=_ring_length(block[3] >> 4),
+    )
+
+
+def _parse_16(block: bytes) -> InitBlock:
+    return InitBlock(
+        mode=_little(block, 0, 2),
+        padr=block[2:8],
+        ladrf=block[8:16],
+        rx_base=_little(block, 16, 3),
+        tx_base=_little(block, 20, 3),
+        rx_length=_ring_length(block[19] >> 5),
+        tx_length=_ring_length(block[23] >> 5),
+    )
+
+
+def _ring_length(code: int) -> int:
+    return 1 << min(code, _LARGEST_RING_LOG2)
+
+
+def _little(block: bytes, offset: int, size: int) -> int:
+    return int.from_bytes(block[offset : offset + size], "little")

@@ -1,0 +1,349 @@
+"""The Lance's receiver: from frames on the port to the RMDs that the guest has lent it.
+
+Two paths. ``_plain`` reads a frame straight into the guest's buffer, in place: one readv() into [buffer, spill],
+filter, pad, FCS, RMD. Whatever does not fit in one buffer, or has no ordinary buffer to go to, passes through a
+scratch buffer and ``_store``, which chains over any number of RMDs. A frame is only read when there is an RMD
+for it: a full ring leaves the frames where they are, and their sender waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+from zlib import crc32
+
+from machine.counters import VMAPP, indices
+from machine.lance.bits import (
+    CSR0_MERR,
+    CSR0_MISS,
+    CSR0_RINT,
+    CSR0_RXON,
+    CSR4_ASTRP_RCV,
+    CSR4_MFCO,
+    CSR5_SPND,
+    CSR15_LOOP,
+    RMD1_BCNT,
+    RMD1_BUFF,
+    RMD1_CRC,
+    RMD1_ENP,
+    RMD1_ERR,
+    RMD1_OFLO,
+    RMD1_OWN,
+    RMD1_STP,
+    RMD2_MCNT,
+)
+from machine.lance.regfile import RegisterFile
+from machine.lance.state import CSR, LINK_UP
+from machine.memory import GuestMemory
+
+from .descriptors import DescriptorLayout
+from .filter import AddressFilter
+from .port import FramePort
+from .ring import MAX_DESCRIPTORS, RECEIVE_RING, Ring
+
+__all__ = ["BURST", "Receiver"]
+
+BURST: Final = 64  # frames per call, unless the caller says otherwise
+_LONGEST: Final = 65536  # bytes that one read may bring
+_SHORTEST: Final = 60  # a sender pads to this, without FCS
+_HEADER: Final = 14
+_FCS: Final = 4
+_DIRECT: Final = _SHORTEST + _FCS  # smallest buffer that a frame is read into directly
+_PAD: Final = bytes(_SHORTEST)
+_WHOLE: Final = RMD1_STP | RMD1_ENP
+_OVERRUN: Final = RMD1_ERR | RMD1_BUFF | RMD1_OFLO
+_MISSED: Final = CSR + 112
+
+_INDEX: Final = indices(VMAPP)
+_FRAMES: Final = _INDEX["rx_frames"]
+_BYTES: Final = _INDEX["rx_bytes"]
+_FILTERED: Final = _INDEX["rx_filtered"]
+_ERRORS: Final = _INDEX["rx_errors"]
+_LOST: Final = _INDEX["rx_missed"]
+_MEMORY_ERRORS: Final = _INDEX["memory_errors"]
+
+
+class Receiver:
+    """The receive half. ``on_frame`` is given every frame that was stored, without FCS."""
+
+    def __init__(self, regs: RegisterFile, memory: GuestMemory, port: FramePort, counters: memoryview) -> None:
+        self.ring = Ring(regs.words, memory, RECEIVE_RING)
+        self.filter = AddressFilter()
+        self.on_frame: Callable[[memoryview], None] | None = None
+        self._regs = regs
+        self._words = regs.words
+        self._memory = memory
+        self._port = port
+        self._counters = counters
+        self._scratch = memoryview(bytearray(_LONGEST + _DIRECT))
+        self._whole_scratch = [self._scratch[:_LONGEST]]
+        self._spill = self._scratch[:_LONGEST]
+        self._spill_from = 0  # scratch offset of _spill: the size of the buffer before it
+        self._strip = False
+        self._slack = _FCS  # room that a frame must leave in its buffer, or else go through the scratch buffer
+        self._causes = 0  # CSR0 bits to raise when the burst is over
+        self._descriptors = 0  # what is left of this call's bound on RMDs
+
+    def configure(self, layout: DescriptorLayout, high: int) -> None:
+        """Takes ring, filter and modes from the registers."""
+        self.ring.configure(layout, high)
+        self.filter.configure(self._words, layout.match_bits)
+        self._strip = bool(self._words[CSR + 4] & CSR4_ASTRP_RCV)
+        self._slack = _LONGEST if self._strip else _FCS
+
+    @property
+    def listening(self) -> bool:
+        """Receiver on, not suspended, cable in, and the wire not replaced by loopback."""
+        words = self._words
+        return bool(
+            words[CSR] & CSR0_RXON
+            and not words[CSR + 5] & CSR5_SPND
+            and not words[CSR + 15] & CSR15_LOOP
+            and words[LINK_UP]
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Listening, and the RMD at the ring's position is the chip's."""
+        if not self.listening:
+            return False
+        ready = self._owned(self.ring.load()) is not None
+        self._settle()
+        return ready
+
+    def receive(self, limit: int) -> int:
+        """Moves up to ``limit`` frames from the port into the ring; the frames taken from the port.
+
+        Stops when the port is empty or the ring full. What comes while the receiver is not listening is dropped.
+        """
+        if not self.listening:
+            return self._discard(limit)
+        ring = self.ring
+        start = ring.load()
+        self._descriptors = MAX_DESCRIPTORS
+        taken = 0
+        while taken < limit and self._descriptors > 0:
+            done, empty = self._plain(limit - taken)
+            taken += done
+            if empty or taken >= limit or not self._through_scratch():
+                break
+            taken += 1
+        if ring.position != start or taken:
+            ring.store(ring.position)
+        self._settle()
+        return taken
+
+    def miss(self, limit: int) -> int:
+        """Drops up to ``limit`` frames for want of a RMD; the frames taken. Those that pass the filter count."""
+        if not self.listening:
+            return self._discard(limit)
+        recv_into, parts, scratch, match = self._port.recv_into, self._whole_scratch, self._scratch, self.filter.match
+        taken = lost = 0
+        while taken < limit and (size := recv_into(parts)):
+            taken += 1
+            lost += size >= _HEADER and match(bytes(scratch[:6])) is not None
+        if lost:
+            self._count_missed(lost)
+            self._settle()
+        return taken
+
+    def looped(self, frame: memoryview) -> None:
+        """Receives a frame of the chip's own transmitter; ``frame`` includes its FCS, which is checked."""
+        words = self._words
+        if not words[CSR] & CSR0_RXON or words[CSR + 5] & CSR5_SPND:
+            return
+        match = self.filter.match(bytes(frame[:6]))
+        if match is None:
+            self._counters[_FILTERED] += 1
+            return
+        ring = self.ring
+        if self._owned(ring.load()) is None:
+            self._count_missed(1)
+        else:
+            self._descriptors = MAX_DESCRIPTORS
+            good = int.from_bytes(frame[-_FCS:], "little") == crc32(frame[:-_FCS])
+            self._deliver(frame, match if good else match | RMD1_ERR | RMD1_CRC)
+            ring.store(ring.position)
+        self._settle()
+
+    def _plain(self, limit: int) -> tuple[int, bool]:  # noqa: C901 - one loop without calls of our own per frame
+        """Receives in place until something is out of the ordinary: frames taken, and whether the port is empty."""
+        ring, hook, other = self.ring, self.on_frame, self.filter.other
+        view, reach, length, high, layout = ring.view, ring.reach, ring.length, ring.high, ring.layout
+        step, address_word, count_word, status_word = layout.words, layout.address, layout.count, layout.status
+        result_word, result_kept, mcnt_shift = layout.result, layout.result_kept, layout.mcnt_shift
+        address_mask, kept, exact = layout.address_mask, layout.rmd_kept, self.filter.exact
+        window, recv_into = self._memory.window, self._port.recv_into
+        parts = [self._spill, self._spill]
+        position, spill_from, slack = ring.position, self._spill_from, self._slack
+        taken = stored = stored_bytes = 0
+        empty = False
+        while taken < limit and position < reach and self._descriptors > 0:
+            at = position * step
+            status = view[at + status_word]
+            room = -view[at + count_word] & RMD1_BCNT or 4096
+            if not status & RMD1_OWN or room < _DIRECT:
+                break
+            buffer = window(view[at + address_word] & address_mask | high, room)
+            if buffer is None:
+                break
+            if room != spill_from:
+                parts[1] = self._spill_behind(room)
+                spill_from = room
+            parts[0] = buffer
+            size = recv_into(parts)
+            if not size:
+                empty = True
+                break
+            taken += 1
+            if size < _SHORTEST:
+                if size < _HEADER:
+                    self._counters[_ERRORS] += 1
+                    continue
+                buffer[size:_SHORTEST] = _PAD[size:]
+                size = _SHORTEST
+            match = exact.get(bytes(buffer[:6]))
+            if match is None and (match := other(bytes(buffer[:6]))) is None:
+                self._counters[_FILTERED] += 1
+                continue
+            if size > room - slack:
+                ring.position = position
+                self._from_buffer(buffer, size, match)
+                position = ring.position
+                continue
+            frame = buffer[:size]
+            if hook is not None:
+                hook(frame)
+            buffer[size : size + _FCS] = crc32(frame).to_bytes(_FCS, "little")
+            view[at + result_word] = view[at + result_word] & result_kept | (size + _FCS) << mcnt_shift
+            view[at + status_word] = status & kept | _WHOLE | match
+            stored += 1
+            stored_bytes += size
+            position += 1
+            if position == length:
+                position = 0
+        ring.position = position
+        if stored:
+            self._account(stored, stored_bytes)
+        return taken, empty
+
+    def _spill_behind(self, room: int) -> memoryview:
+        """The scratch bytes after the first ``room``: what a buffer of that size cannot hold, in its place."""
+        self._spill, self._spill_from = self._scratch[room:_LONGEST], room
+        return self._spill
+
+    def _from_buffer(self, buffer: memoryview, size: int, match: int) -> None:
+        """Stores a frame whose first bytes are in the guest's buffer and the rest in the spill."""
+        head = min(size, len(buffer))
+        self._scratch[:head] = buffer[:head]
+        self._finish(size, match)
+
+    def _through_scratch(self) -> bool:
+        """Receives one frame by way of the scratch buffer; False if there is no RMD or no frame."""
+        if not self.listening or self._owned(self.ring.position) is None:
+            return False
+        size = self._port.recv_into(self._whole_scratch)
+        if not size:
+            return False
+        match = self.filter.match(bytes(self._scratch[:6]))
+        if size < _HEADER:
+            self._counters[_ERRORS] += 1
+        elif match is None:
+            self._counters[_FILTERED] += 1
+        else:
+            self._finish(size, match)
+        return True
+
+    def _finish(self, size: int, match: int) -> None:
+        """Pads the frame in the scratch buffer as its sender would have, appends the FCS, and delivers it."""
+        scratch = self._scratch
+        if size < _SHORTEST:
+            scratch[size:_SHORTEST] = _PAD[size:]
+            size = _SHORTEST
+        scratch[size : size + _FCS] = crc32(scratch[:size]).to_bytes(_FCS, "little")
+        self._deliver(scratch[: size + _FCS], match)
+
+    def _deliver(self, frame: memoryview, flags: int) -> None:
+        """Stores a frame with FCS, or without FCS and pad where ASTRP_RCV says so; ``flags``: RMD1 bits for its end."""
+        size = max(0, len(frame) - _FCS)
+        if self._strip and size >= _HEADER and (inner := frame[12] << 8 | frame[13]) < _SHORTEST - _HEADER:
+            size = min(size, _HEADER + inner)
+            frame = frame[:size]
+        if self._store(frame, flags):
+            self._account(1, size)
+            if self.on_frame is not None:
+                self.on_frame(frame[:size])
+        else:
+            self._counters[_ERRORS] += 1
+
+    def _store(self, frame: memoryview, flags: int) -> bool:
+        """Spreads ``frame`` over the RMDs from the ring's position on; False if they did not hold it."""
+        ring, layout, size = self.ring, self.ring.layout, len(frame)
+        place = self._owned(ring.position)
+        start, begin = 0, RMD1_STP
+        while place is not None:
+            view, at = place
+            self._descriptors -= 1
+            ring.position = ring.after(ring.position)
+            room = -view[at + layout.count] & RMD1_BCNT or 4096
+            buffer = self._memory.window(view[at + layout.address] & layout.address_mask | ring.high, room)
+            if buffer is None:
+                self._memory_error()
+                self._hand_back(view, at, begin | RMD1_ERR | RMD1_OFLO)
+                return False
+            end = min(size, start + room)
+            buffer[: end - start] = frame[start:end]
+            if end == size:
+                view[at + layout.result] = view[at + layout.result] & layout.result_kept | (
+                    (size & RMD2_MCNT) << layout.mcnt_shift
+                )
+                self._hand_back(view, at, begin | RMD1_ENP | flags)
+                return True
+            place = self._owned(ring.position) if self._descriptors > 0 else None
+            self._hand_back(view, at, begin if place is not None else begin | _OVERRUN)
+            start, begin = end, 0
+        return False
+
+    def _hand_back(self, view: memoryview, at: int, flags: int) -> None:
+        layout = self.ring.layout
+        view[at + layout.status] = view[at + layout.status] & layout.rmd_kept | flags
+        self._causes |= CSR0_RINT
+
+    def _owned(self, position: int) -> tuple[memoryview, int] | None:
+        """Where the descriptor is, if it is the chip's. One outside RAM is MERR and turns the receiver off."""
+        place = self.ring.locate(position)
+        if place is None:
+            self._memory_error()
+            self._words[CSR] &= ~CSR0_RXON
+            return None
+        return place if place[0][place[1] + self.ring.layout.status] & RMD1_OWN else None
+
+    def _discard(self, limit: int) -> int:
+        recv_into, parts = self._port.recv_into, self._whole_scratch
+        taken = 0
+        while taken < limit and recv_into(parts):
+            taken += 1
+        return taken
+
+    def _count_missed(self, frames: int) -> None:
+        words = self._words
+        missed = words[_MISSED] + frames
+        words[_MISSED] = missed & 0xFFFF
+        if missed > 0xFFFF:
+            self._regs.raise_csr4(CSR4_MFCO)
+        self._causes |= CSR0_MISS
+        self._counters[_LOST] += frames
+
+    def _account(self, frames: int, size: int) -> None:
+        self._causes |= CSR0_RINT
+        self._counters[_FRAMES] += frames
+        self._counters[_BYTES] += size
+
+    def _memory_error(self) -> None:
+        self._causes |= CSR0_MERR
+        self._counters[_MEMORY_ERRORS] += 1
+
+    def _settle(self) -> None:
+        causes, self._causes = self._causes, 0
+        if causes:
+            self._regs.raise_csr0(causes)

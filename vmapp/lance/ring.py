@@ -1,0 +1,105 @@
+"""One descriptor ring in guest memory: where it lies, how long it is, and where the chip stands in it.
+
+The position lives in the chip's own registers (ring counter and current descriptor address), so that it
+survives STOP and is part of every snapshot. Within a burst it is a plain attribute; ``load`` and ``store`` are
+the burst's brackets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from machine.lance.state import CSR
+from machine.memory import GuestMemory
+
+from .descriptors import LAYOUTS, DescriptorLayout
+
+__all__ = ["MAX_DESCRIPTORS", "RECEIVE_RING", "TRANSMIT_RING", "Ring", "RingRegisters"]
+
+MAX_DESCRIPTORS: Final = 512  # looked at per call, however long the guest says its ring is
+
+
+@dataclass(frozen=True, slots=True)
+class RingRegisters:
+    """The CSR numbers that describe one ring; addresses take two CSRs, low half first."""
+
+    base: int
+    current: int
+    counter: int
+    length: int
+
+
+RECEIVE_RING: Final = RingRegisters(base=24, current=28, counter=72, length=76)
+TRANSMIT_RING: Final = RingRegisters(base=30, current=34, counter=74, length=78)
+
+
+class Ring:
+    """A ring as the registers describe it.
+
+    ``view`` holds the first ``reach`` descriptors as 32-bit words; only a ring that leaves RAM has more than
+    those, and each of these is located, and checked, alone.
+    """
+
+    __slots__ = ("_memory", "_registers", "_words", "base", "high", "layout", "length", "position", "reach", "view")
+
+    def __init__(self, words: memoryview, memory: GuestMemory, registers: RingRegisters) -> None:
+        self._words = words
+        self._memory = memory
+        self._registers = registers
+        self.layout: DescriptorLayout = LAYOUTS[0]
+        self.base = self.high = self.position = self.reach = 0
+        self.length = 1
+        self.view = memoryview(b"").cast("I")
+
+    def configure(self, layout: DescriptorLayout, high: int) -> None:
+        """Takes base and length from the registers; ``high`` is OR-ed to 24-bit addresses (CSR2, SSIZE32=0)."""
+        words, registers = self._words, self._registers
+        self.layout = layout
+        self.high = high
+        base = words[CSR + registers.base] | words[CSR + registers.base + 1] << 16
+        self.base = base & layout.address_mask | high
+        self.length = -words[CSR + registers.length] & 0xFFFF or 0x10000
+        self.reach = self._descriptors_in_memory()
+        window = self._memory.window(self.base, self.reach * layout.words * 4)
+        self.view = memoryview(b"" if window is None else window).cast("I")
+
+    def load(self) -> int:
+        """Takes the position from the ring counter (two's complement, counts up); answers it."""
+        words, registers = self._words, self._registers
+        position = (words[CSR + registers.counter] - words[CSR + registers.length]) & 0xFFFF
+        self.position = position if position < self.length else 0
+        return self.position
+
+    def store(self, position: int) -> None:
+        """Puts the position into the ring counter and the current descriptor address."""
+        words, registers = self._words, self._registers
+        address = self.base + position * self.layout.words * 4
+        words[CSR + registers.counter] = (words[CSR + registers.length] + position) & 0xFFFF
+        words[CSR + registers.current] = address & 0xFFFF
+        words[CSR + registers.current + 1] = address >> 16 & 0xFFFF
+
+    def after(self, position: int) -> int:
+        """The position that follows ``position``."""
+        position += 1
+        return 0 if position >= self.length else position
+
+    def locate(self, position: int) -> tuple[memoryview, int] | None:
+        """The words that hold descriptor ``position`` and its first word's index; None if outside RAM."""
+        step = self.layout.words
+        if position < self.reach:
+            return self.view, position * step
+        window = self._memory.window(self.base + position * step * 4, step * 4)
+        return None if window is None else (window.cast("I"), 0)
+
+    def _descriptors_in_memory(self) -> int:
+        """How many descriptors from the first on lie in one window: a window within a window is one, too."""
+        size = self.layout.words * 4
+        low, high = 0, self.length
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._memory.window(self.base, middle * size) is None:
+                high = middle - 1
+            else:
+                low = middle
+        return low
