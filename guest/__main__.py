@@ -11,7 +11,8 @@ from guest.drivers import linux22, napi
 from guest.drivers.pcnet import Pcnet
 from guest.memory import GuestRam
 from guest.platform import InterruptController, find_device
-from machine.lance.ids import DEVICE_ID, VENDOR_ID
+from guest.probe import probe
+from machine.lance.pci import DEVICE_ID, VENDOR_ID
 from machine.launch import Station, run_role
 from machine.ports import LANCE_DEFAULT_BASE
 
@@ -23,6 +24,11 @@ def _boot(station: Station) -> None:
     cpu = Cpu(station)
     interrupts = InterruptController(cpu)
     irq = find_device(cpu, VENDOR_ID, DEVICE_ID).enable(LANCE_DEFAULT_BASE)
+    if station.settings.probe_rounds:
+        station.control.send({"event": "running"})
+        station.control.send({"event": "probed", **probe(cpu, station.settings.probe_rounds)})
+        station.control.receive()  # the supervisor ends the stack
+        return
     log_tx, log_rx = (
         (napi.LOG_TX, napi.LOG_RX) if station.settings.driver == "napi" else (linux22.LOG_TX, linux22.LOG_RX)
     )

@@ -10,6 +10,7 @@ from typing import Final
 
 from guest.cpu import Cpu, InterruptHandler
 from machine.errors import SetupError
+from machine.lance.pci import INTERRUPT_LINE
 from machine.ports import (
     CASCADE_INPUT,
     PCI_CONFIG_ADDRESS,
@@ -34,7 +35,6 @@ _PCI_SLOTS: Final = 32
 _COMMAND_IO_AND_MASTER: Final = 0x0005  # I/O space and bus master bits of the command register
 _BAR0: Final = 0x10
 _COMMAND: Final = 0x04
-_INTERRUPT_LINE: Final = 0x3C
 
 
 class InterruptController:
@@ -99,7 +99,7 @@ class PciFunction:
         size = (~(self.read(_BAR0) & ~3) & 0xFFFFFFFF) + 1
         self.write(_BAR0, io_base & -size)
         self.write(_COMMAND, _COMMAND_IO_AND_MASTER)
-        return self.read(_INTERRUPT_LINE) & 0xFF
+        return self.read(INTERRUPT_LINE) & 0xFF
 
 
 def find_device(cpu: Cpu, vendor: int, device: int) -> PciFunction:

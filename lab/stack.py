@@ -143,7 +143,7 @@ class Stack:
             "parent": os.getpid(),
         }
 
-    def _expect(self, child: _Child, event: str, deadline: float) -> None:
+    def _expect(self, child: _Child, event: str, deadline: float) -> Message:
         """Waits for the child's message; whichever process dies first ends the wait."""
         while True:
             poll = select.poll()
@@ -152,11 +152,11 @@ class Stack:
                 poll.register(other.pidfd, select.POLLIN)
             ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not ready:
-                raise ProcessDiedError(f"{child.role} did not start within {_START_SECONDS:.0f} s")
+                raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
             if any(fd == child.control.fileno() for fd, _ in ready):
                 message = child.control.receive(1.0)
                 if message is not None and message.get("event") == event:
-                    return
+                    return message
                 if message is not None and message.get("event") == "failed":
                     raise ProcessDiedError(f"{child.role}: {message['message']}")
             died = self.died()
@@ -185,6 +185,10 @@ class Stack:
     def send(self, role: str, message: dict[str, Any]) -> None:
         """A control message to one process."""
         self._children[role].control.send(message)
+
+    def ask(self, role: str, event: str, seconds: float) -> Message:
+        """The next ``event`` from one process; ProcessDiedError when one dies first or time runs out."""
+        return self._expect(self._children[role], event, time.monotonic() + seconds)
 
     # -- end --------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class Settings:
     ram_mib: int = 16
     tick_ms: int = 10  # the host timer: the longest a host event may wait for a busy guest
     pcap: str | None = None
+    probe_rounds: int = 0  # not 0: the guest times this many traps instead of running its driver
 
     def __post_init__(self) -> None:
         for key, choices in CHOICES.items():
@@ -76,6 +77,7 @@ class Settings:
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
+        self._check_integer("probe_rounds", 0, 20_000)
         check_sound(self.doorbell, self.cpus)
 
     def _check_cpus(self) -> None:

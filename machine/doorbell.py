@@ -60,6 +60,13 @@ class Doorbell(Protocol):
         """Owner only, from a signal handler: makes the wait() in progress, or the next one, return."""
 
 
+def _sleep(fd: int) -> None:
+    try:
+        os.eventfd_read(fd)
+    except InterruptedError:
+        pass  # a signal handler has run, and may have changed what the caller waits for
+
+
 class EventfdBell:
     """A kernel counter: rings add up until the owner reads them, in one system call each."""
 
@@ -72,10 +79,10 @@ class EventfdBell:
         os.eventfd_write(self._fd, 1)
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
-        os.eventfd_read(self._fd)
+        _sleep(self._fd)
 
     def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
-        os.eventfd_read(self._fd)
+        _sleep(self._fd)
 
     def poke(self) -> None:
         self.ring()
@@ -91,10 +98,13 @@ class SemaphoreBell:
         self.ring = semaphore.release
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
-        self._semaphore.acquire()
+        try:
+            self._semaphore.acquire()
+        except posix_ipc.SignalError:
+            pass  # a signal handler has run, and may have changed what the caller waits for
 
     def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
-        self._semaphore.acquire()
+        self.wait(*first)
 
     def poke(self) -> None:
         self.ring()
@@ -155,13 +165,13 @@ class SpinBell:
                 return
         self._announce(1)
         if words[index] == unwanted:
-            os.eventfd_read(self._fd)
+            _sleep(self._fd)
         self._announce(0)
 
     def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
         self._announce(1)
         if all(words[index] == unwanted for words, index, unwanted in (first, second)):
-            os.eventfd_read(self._fd)
+            _sleep(self._fd)
         self._announce(0)
 
     def _announce(self, asleep: int) -> None:

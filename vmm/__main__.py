@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from machine.counters import VMM, indices
+from machine.lance.pci import INTERRUPT_LINE
 from machine.lance.regfile import RegisterFile
 from machine.launch import Station, run_role
 from machine.portmap import PortMap
@@ -32,6 +33,7 @@ def _prepare(station: Station) -> Callable[[], None]:
 
     registers = RegisterFile(station.lance)
     registers.power_on(station.mac)
+    registers.config_write(INTERRUPT_LINE, 1, LANCE_IRQ)  # as a BIOS leaves it
     ports = PortMap()
     pic = PicPair()
     pic.claim_on(ports)

@@ -7,7 +7,11 @@ from typing import Final
 
 from machine.lance import state
 
-__all__ = ["CONFIG_FIELDS", "ConfigField", "PciConfig"]
+__all__ = ["CONFIG_FIELDS", "DEVICE_ID", "INTERRUPT_LINE", "VENDOR_ID", "ConfigField", "PciConfig"]
+
+VENDOR_ID: Final = 0x1022  # AMD
+DEVICE_ID: Final = 0x2000  # PCnet-PCI family
+INTERRUPT_LINE: Final = 0x3C  # offset of the register in which firmware leaves the IRQ's number
 
 _SIZE: Final = 4 * state.PCI_WORDS
 _COMMAND: Final = state.PCI + 1
@@ -32,8 +36,8 @@ class ConfigField:
 
 
 CONFIG_FIELDS: Final = (
-    ConfigField("VENDOR_ID", 0x00, 2, 0x1022, "AMD"),
-    ConfigField("DEVICE_ID", 0x02, 2, 0x2000, "PCnet-PCI family"),
+    ConfigField("VENDOR_ID", 0x00, 2, VENDOR_ID, "AMD"),
+    ConfigField("DEVICE_ID", 0x02, 2, DEVICE_ID, "PCnet-PCI family"),
     ConfigField("COMMAND", 0x04, 2, 0x0000, "I/O, memory, bus master, parity, SERR# enables", writable=0x0147),
     ConfigField("STATUS", 0x06, 2, 0x0280, "fast back-to-back, medium DEVSEL#; errors clear on 1", w1c=0xF900),
     ConfigField("REVISION", 0x08, 1, 0x10, "Am79C970A"),
@@ -42,7 +46,7 @@ CONFIG_FIELDS: Final = (
     ConfigField("HEADER_TYPE", 0x0E, 1, 0x00, "one function"),
     ConfigField("BAR0", 0x10, 4, 0x0000_0001, "32 I/O ports", writable=0xFFFF_FFE0),
     ConfigField("BAR1", 0x14, 4, 0x0000_0000, "the same registers in memory", writable=0xFFFF_FFE0),
-    ConfigField("INTERRUPT_LINE", 0x3C, 1, 0x00, "kept for the firmware and the driver", writable=0xFF),
+    ConfigField("INTERRUPT_LINE", INTERRUPT_LINE, 1, 0x00, "kept for the firmware and the driver", writable=0xFF),
     ConfigField("INTERRUPT_PIN", 0x3D, 1, 0x01, "INTA#"),
     ConfigField("MIN_GNT", 0x3E, 1, 0x06, "BCR22, bits 7-0"),
     ConfigField("MAX_LAT", 0x3F, 1, 0xFF, "BCR22, bits 15-8"),
