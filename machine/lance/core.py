@@ -202,7 +202,7 @@ class LanceCore:
 
     def set_link(self, up: bool) -> None:
         """Plugs the cable in or out; the guest sees it in LEDOUT of the LED registers."""
-        self.words[state.LINK_UP] = int(up)
+        self.words[state.LINK_UP] = 1 if up else 0
         self.show_link()
         self.changed()
 

@@ -135,7 +135,8 @@ def _one(index: int, name: str, meaning: str, mask: int = 0xFFFF, *, reset: int 
          cached: int = 0) -> Register:  # fmt: skip
     """A register that is one number, writable while STOP or SPND."""
     fields = whole(name, SPND, meaning, mask)
-    return Register(CSR_SPACE, index, meaning, fields, reset=reset, s_reset=s_reset, cached=cached)
+    title = meaning[0].upper() + meaning[1:]
+    return Register(CSR_SPACE, index, title, fields, reset=reset, s_reset=s_reset, cached=cached)
 
 
 def _address(index: int, name: str, meaning: str, *, cached: int = 0) -> Iterator[Register]:
@@ -152,7 +153,7 @@ def _init_block_alias(index: int, of: int, name: str) -> Register:
 def _padr(index: int, low: int) -> Register:
     meaning = f"physical address, bits {low + 15}-{low}"
     note = "H_RESET and S_RESET load it from the APROM"
-    return Register(CSR_SPACE, index, meaning, whole("PADR", SPND, meaning), cached=0xFFFF, note=note)
+    return Register(CSR_SPACE, index, meaning.capitalize(), whole("PADR", SPND, meaning), cached=0xFFFF, note=note)
 
 
 def _named(index: int, title: str, fields: tuple[Field, ...], *, reset: int = 0, s_reset: int = 0, stop: int = 0,

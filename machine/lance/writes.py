@@ -77,21 +77,17 @@ def _command(chip: LanceCore, csr0: int, value: int) -> tuple[int, int]:
     if value & ~csr0 & bits.CSR0_INIT:
         csr0 = csr0 & ~bits.CSR0_STOP | bits.CSR0_INIT
         effects = EFFECT_INIT
+    wanted = value & _TDMD
     if value & ~csr0 & bits.CSR0_STRT:
-        csr0 = csr0 & ~bits.CSR0_STOP | bits.CSR0_STRT
+        csr0 = csr0 & ~_STOP | bits.CSR0_STRT
         if not effects:  # else the init block decides what is on, see finish_init
             csr0 |= chip.enabled()
-        if not chip.words[_CSR4] & bits.CSR4_DPOLL:
-            effects |= EFFECT_TRANSMIT
+        wanted |= ~chip.words[_CSR4] & bits.CSR4_DPOLL  # the chip polls: its first look at the ring is due
         chip.changed()
-    if value & bits.CSR0_TDMD:
-        csr0 |= bits.CSR0_TDMD
-        effects |= EFFECT_TRANSMIT
-    if not csr0 & bits.CSR0_TXON and not (effects & EFFECT_INIT and csr0 & bits.CSR0_STRT):
-        csr0 &= ~bits.CSR0_TDMD
-        effects &= ~EFFECT_TRANSMIT
-    if chip.words[_CSR5] & bits.CSR5_SPND:  # TDMD stays set and is seen to when SPND goes
-        effects &= ~EFFECT_TRANSMIT
+    if csr0 & _TXON or (effects and csr0 & bits.CSR0_STRT):
+        csr0 |= value & _TDMD
+        if wanted and not chip.words[_CSR5] & _SPND:  # a suspended chip sees to TDMD when SPND goes
+            effects |= EFFECT_TRANSMIT
     return csr0, effects
 
 
