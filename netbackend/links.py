@@ -8,7 +8,6 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
-import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from machine.errors import NetworkError, SetupError
+from netbackend.refusal import refusal
 
 __all__ = [
     "Link",
@@ -91,11 +91,7 @@ def reporting(action: str) -> Iterator[None]:
     try:
         yield
     except (NetlinkError, OSError) as error:
-        number = error.code if isinstance(error, NetlinkError) else error.errno
-        reason = os.strerror(number or 0)
-        if number in (errno.EPERM, errno.EACCES):
-            raise SetupError(f"cannot {action}: {reason}; run as root (sudo)") from None
-        raise NetworkError(f"cannot {action}: {reason}") from None
+        raise refusal(action, error.code if isinstance(error, NetlinkError) else error.errno) from None
 
 
 @contextmanager
@@ -194,7 +190,12 @@ def delete(connection: Session, link: Link) -> bool:
         there = find(connection, link.name)
         if there is None or (there.index, there.kind) != (link.index, link.kind):
             return False
-        connection.link("del", index=link.index)
+        try:
+            connection.link("del", index=link.index)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:  # gone meanwhile: the kernel deletes both ends of a veth with either one
+                raise
+            return False
     return True
 
 

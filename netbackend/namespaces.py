@@ -8,7 +8,6 @@ opened in there (TAPs, sockets) are the caller's at once.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import re
@@ -19,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from machine.errors import ConfigError, NetworkError, SetupError, StackError
+from machine.errors import ConfigError, NetworkError, StackError
+from netbackend.refusal import refusal
 
 __all__ = ["NamespaceId", "check_stack_name", "create", "enter", "identity", "namespace_name", "path", "remove", "run"]
 
@@ -115,7 +115,7 @@ def remove(name: str, made: NamespaceId | None = None) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _refused(f"remove network namespace {name}", error) from None
+        raise refusal(f"remove network namespace {name}", error.errno) from None
     return True
 
 
@@ -128,7 +128,7 @@ def enter(name: str) -> None:
     try:
         _call("setns", fd, _CLONE_NEWNET)
     except OSError as error:
-        raise _refused(f"enter network namespace {name}", error) from None
+        raise refusal(f"enter network namespace {name}", error.errno) from None
     finally:
         os.close(fd)
 
@@ -159,7 +159,7 @@ def _reserve(name: str) -> None:
     except FileExistsError:
         raise StackError(f"network namespace {name} exists already; run `worldswitch down` first") from None
     except OSError as error:
-        raise _refused(f"create network namespace {name}", error) from None
+        raise refusal(f"create network namespace {name}", error.errno) from None
 
 
 def _become(name: str) -> None:
@@ -170,7 +170,7 @@ def _become(name: str) -> None:
         _apply_settings()
         _loopback_up()
     except OSError as error:
-        raise _refused(f"create network namespace {name}", error) from None
+        raise refusal(f"create network namespace {name}", error.errno) from None
 
 
 def _apply_settings() -> None:
@@ -192,9 +192,3 @@ def _call(function: str, *arguments: object) -> None:
     if getattr(libc, function)(*arguments) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-
-
-def _refused(action: str, error: OSError) -> SetupError | NetworkError:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return SetupError(f"cannot {action}: {error.strerror}; run as root (sudo)")
-    return NetworkError(f"cannot {action}: {error.strerror}")

@@ -15,6 +15,7 @@ import struct
 from typing import Final, NoReturn
 
 from machine.errors import ConfigError, NetworkError, SetupError
+from netbackend.refusal import refusal
 
 __all__ = [
     "INTERFACE_NAME_LIMIT",
@@ -69,7 +70,7 @@ def _open_device(flags: int) -> int:
         return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC | flags)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise SetupError(f"{_DEVICE}: {error.strerror}; run as root (sudo)") from None
+            raise refusal(f"open {_DEVICE}", error.errno) from None
         raise SetupError(
             f"{_DEVICE}: {error.strerror}; load the driver (modprobe tun), or in a container make the node: "
             f"mkdir -p /dev/net && mknod {_DEVICE} c 10 200"
@@ -77,13 +78,11 @@ def _open_device(flags: int) -> int:
 
 
 def _refuse(name: str, error: OSError) -> NoReturn:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        raise SetupError(f"TAP {name}: {error.strerror}; run as root (sudo)") from None
     if error.errno == errno.EBUSY:
         raise NetworkError(f"TAP {name} is in use by another process; end that one or choose another name") from None
     if error.errno == errno.EINVAL:
         raise NetworkError(f"{name} exists and is not a TAP of this kind; choose another name") from None
-    raise NetworkError(f"TAP {name}: {error.strerror}") from None
+    raise refusal(f"open TAP {name}", error.errno) from None
 
 
 def enable_host_interrupts(fd: int, pid: int, signal_number: int = signal.SIGIO) -> None:
