@@ -11,22 +11,21 @@ from collections.abc import Callable
 from typing import Final
 
 from machine.counters import VMAPP, indices
-from machine.lance.bits import BCR20_SSIZE32, CSR0_MERR, CSR0_TDMD, CSR4_DPOLL
+from machine.lance.bits import BCR20_SSIZE32, CSR0_TDMD, CSR4_DPOLL
 from machine.lance.regfile import EFFECT_INIT, EFFECT_TRANSMIT, RegisterFile
 from machine.lance.state import BCR, CONFIG_GENERATION, CSR
 from machine.memory import GuestMemory
 
 from . import initblock
 from .descriptors import LAYOUTS
+from .events import Events
 from .port import FramePort
 from .receive import BURST, Receiver
 from .transmit import Transmitter
 
 __all__ = ["LanceEngine"]
 
-_INDEX: Final = indices(VMAPP)
-_POLLS: Final = _INDEX["tx_polls"]
-_MEMORY_ERRORS: Final = _INDEX["memory_errors"]
+_POLLS: Final = indices(VMAPP)["tx_polls"]
 
 FrameHook = Callable[[memoryview], None]
 
@@ -42,17 +41,17 @@ class LanceEngine:
         self._words = regs.words
         self._memory = memory
         self._counters = counters
-        self._receiver = Receiver(regs, memory, port, counters)
-        self._transmitter = Transmitter(regs, memory, port, counters, self._receiver.looped)
+        self._events = Events(regs, counters)
+        self._receiver = Receiver(regs.words, memory, port, counters, self._events)
+        self._transmitter = Transmitter(regs.words, memory, port, counters, self._events, self._receiver.looped)
         self._config_seen = self._map_seen = -1
 
     def run(self, effect: int) -> None:
         """Carries out the effects (``EFFECT_INIT``, ``EFFECT_TRANSMIT``) that a register write answered with."""
-        if effect & EFFECT_INIT and not self._initialise():
-            return
-        if effect & EFFECT_TRANSMIT:
+        if (not effect & EFFECT_INIT or self._initialise()) and effect & EFFECT_TRANSMIT:
             self._refresh()
             self._transmitter.run()
+        self._events.settle()
 
     def poll(self) -> bool:
         """Looks for a TMD as the chip does of its own accord; True if there was one."""
@@ -60,7 +59,11 @@ class LanceEngine:
             return False
         self._counters[_POLLS] += 1
         self._refresh()
-        return self._transmitter.waiting and self._transmitter.run()
+        if not self._transmitter.waiting:
+            return False
+        sent = self._transmitter.run()
+        self._events.settle()
+        return sent
 
     def receive(self, burst: int = BURST) -> int:
         """Takes up to ``burst`` frames from the port into the receive ring; how many it took.
@@ -69,12 +72,16 @@ class LanceEngine:
         suspended, looped back or without a link takes frames and drops them.
         """
         self._refresh()
-        return self._receiver.receive(burst)
+        taken = self._receiver.receive(burst)
+        self._events.settle()
+        return taken
 
     def miss(self, burst: int = BURST) -> int:
         """Takes up to ``burst`` frames from the port and loses them for want of a RMD (MISS); how many it took."""
         self._refresh()
-        return self._receiver.miss(burst)
+        taken = self._receiver.miss(burst)
+        self._events.settle()
+        return taken
 
     @property
     def wants_poll(self) -> bool:
@@ -95,16 +102,18 @@ class LanceEngine:
     def receive_ready(self) -> bool:
         """The receiver hears the wire and has a RMD for the next frame."""
         self._refresh()
-        return self._receiver.ready
+        ready = self._receiver.ready
+        self._events.settle()
+        return ready
 
     @property
     def on_transmit(self) -> FrameHook | None:
         """Called with every frame sent, without FCS, before its buffer goes back to the guest."""
-        return self._transmitter.on_frame
+        return self._transmitter.outlet.on_frame
 
     @on_transmit.setter
     def on_transmit(self, hook: FrameHook | None) -> None:
-        self._transmitter.on_frame = hook
+        self._transmitter.outlet.on_frame = hook
 
     @property
     def on_receive(self) -> FrameHook | None:
@@ -121,8 +130,7 @@ class LanceEngine:
         address = regs.read_csr(1) | regs.read_csr(2) << 16
         block = initblock.fetch(self._memory, address, bool(words[BCR + 20] & BCR20_SSIZE32))
         if block is None:
-            self._counters[_MEMORY_ERRORS] += 1
-            regs.raise_csr0(CSR0_MERR)
+            self._events.memory_error()
             return False
         regs.finish_init(
             block.mode, block.padr, block.ladrf, block.rx_base, block.tx_base, block.rx_length, block.tx_length

@@ -14,7 +14,6 @@ from zlib import crc32
 
 from machine.counters import VMAPP, indices
 from machine.lance.bits import (
-    CSR0_MERR,
     CSR0_MISS,
     CSR0_RINT,
     CSR0_RXON,
@@ -32,11 +31,11 @@ from machine.lance.bits import (
     RMD1_STP,
     RMD2_MCNT,
 )
-from machine.lance.regfile import RegisterFile
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
 
 from .descriptors import DescriptorLayout
+from .events import Events
 from .filter import AddressFilter
 from .port import FramePort
 from .ring import MAX_DESCRIPTORS, RECEIVE_RING, Ring
@@ -60,28 +59,28 @@ _BYTES: Final = _INDEX["rx_bytes"]
 _FILTERED: Final = _INDEX["rx_filtered"]
 _ERRORS: Final = _INDEX["rx_errors"]
 _LOST: Final = _INDEX["rx_missed"]
-_MEMORY_ERRORS: Final = _INDEX["memory_errors"]
 
 
 class Receiver:
     """The receive half. ``on_frame`` is given every frame that was stored, without FCS."""
 
-    def __init__(self, regs: RegisterFile, memory: GuestMemory, port: FramePort, counters: memoryview) -> None:
-        self.ring = Ring(regs.words, memory, RECEIVE_RING)
+    def __init__(
+        self, words: memoryview, memory: GuestMemory, port: FramePort, counters: memoryview, events: Events
+    ) -> None:
+        self.ring = Ring(words, memory, RECEIVE_RING)
         self.filter = AddressFilter()
         self.on_frame: Callable[[memoryview], None] | None = None
-        self._regs = regs
-        self._words = regs.words
+        self._words = words
         self._memory = memory
         self._port = port
         self._counters = counters
+        self._events = events
         self._scratch = memoryview(bytearray(_LONGEST + _DIRECT))
         self._whole_scratch = [self._scratch[:_LONGEST]]
         self._spill = self._scratch[:_LONGEST]
         self._spill_from = 0  # scratch offset of _spill: the size of the buffer before it
         self._strip = False
         self._slack = _FCS  # room that a frame must leave in its buffer, or else go through the scratch buffer
-        self._causes = 0  # CSR0 bits to raise when the burst is over
         self._descriptors = 0  # what is left of this call's bound on RMDs
 
     def configure(self, layout: DescriptorLayout, high: int) -> None:
@@ -107,9 +106,7 @@ class Receiver:
         """Listening, and the RMD at the ring's position is the chip's."""
         if not self.listening:
             return False
-        ready = self._owned(self.ring.load()) is not None
-        self._settle()
-        return ready
+        return self._owned(self.ring.load()) is not None
 
     def receive(self, limit: int) -> int:
         """Moves up to ``limit`` frames from the port into the ring; the frames taken from the port.
@@ -130,7 +127,6 @@ class Receiver:
             taken += 1
         if ring.position != start or taken:
             ring.store(ring.position)
-        self._settle()
         return taken
 
     def miss(self, limit: int) -> int:
@@ -144,7 +140,6 @@ class Receiver:
             lost += size >= _HEADER and match(bytes(scratch[:6])) is not None
         if lost:
             self._count_missed(lost)
-            self._settle()
         return taken
 
     def looped(self, frame: memoryview) -> None:
@@ -164,7 +159,6 @@ class Receiver:
             good = int.from_bytes(frame[-_FCS:], "little") == crc32(frame[:-_FCS])
             self._deliver(frame, match if good else match | RMD1_ERR | RMD1_CRC)
             ring.store(ring.position)
-        self._settle()
 
     def _plain(self, limit: int) -> tuple[int, bool]:  # noqa: C901 - one loop without calls of our own per frame
         """Receives in place until something is out of the ordinary: frames taken, and whether the port is empty."""
@@ -288,7 +282,7 @@ class Receiver:
             room = -view[at + layout.count] & RMD1_BCNT or 4096
             buffer = self._memory.window(view[at + layout.address] & layout.address_mask | ring.high, room)
             if buffer is None:
-                self._memory_error()
+                self._events.memory_error()
                 self._hand_back(view, at, begin | RMD1_ERR | RMD1_OFLO)
                 return False
             end = min(size, start + room)
@@ -307,13 +301,13 @@ class Receiver:
     def _hand_back(self, view: memoryview, at: int, flags: int) -> None:
         layout = self.ring.layout
         view[at + layout.status] = view[at + layout.status] & layout.rmd_kept | flags
-        self._causes |= CSR0_RINT
+        self._events.csr0 |= CSR0_RINT
 
     def _owned(self, position: int) -> tuple[memoryview, int] | None:
         """Where the descriptor is, if it is the chip's. One outside RAM is MERR and turns the receiver off."""
         place = self.ring.locate(position)
         if place is None:
-            self._memory_error()
+            self._events.memory_error()
             self._words[CSR] &= ~CSR0_RXON
             return None
         return place if place[0][place[1] + self.ring.layout.status] & RMD1_OWN else None
@@ -330,20 +324,11 @@ class Receiver:
         missed = words[_MISSED] + frames
         words[_MISSED] = missed & 0xFFFF
         if missed > 0xFFFF:
-            self._regs.raise_csr4(CSR4_MFCO)
-        self._causes |= CSR0_MISS
+            self._events.csr4 |= CSR4_MFCO
+        self._events.csr0 |= CSR0_MISS
         self._counters[_LOST] += frames
 
     def _account(self, frames: int, size: int) -> None:
-        self._causes |= CSR0_RINT
+        self._events.csr0 |= CSR0_RINT
         self._counters[_FRAMES] += frames
         self._counters[_BYTES] += size
-
-    def _memory_error(self) -> None:
-        self._causes |= CSR0_MERR
-        self._counters[_MEMORY_ERRORS] += 1
-
-    def _settle(self) -> None:
-        causes, self._causes = self._causes, 0
-        if causes:
-            self._regs.raise_csr0(causes)

@@ -18,15 +18,18 @@ STRANGER = bytes.fromhex("020000000001")
 
 
 def frame(size: int, destination: bytes = MAC) -> bytes:
+    """An IPv4-typed frame of ``size`` bytes."""
     return destination + STRANGER + b"\x08\x00" + bytes(i & 0xFF for i in range(size - 14))
 
 
 def with_fcs(data: bytes) -> bytes:
+    """The frame as it is on a wire."""
     return data + crc32(data).to_bytes(4, "little")
 
 
 @pytest.fixture(params=[0, 1, 2, 3])
 def rig(request: pytest.FixtureRequest) -> Rig:
+    """A running chip in each software style."""
     rig = Rig(style=request.param)
     rig.boot()
     return rig

@@ -15,15 +15,18 @@ BABL, CERR, MERR, TINT, TXON, TDMD = 0x4000, 0x2000, 0x0800, 0x0200, 0x0010, 0x0
 
 
 def frame(size: int, seed: int = 1) -> bytes:
+    """A frame of ``size`` bytes that tells by its contents which one it is."""
     return MAC + MAC + bytes((seed + i) & 0xFF for i in range(size - 12))
 
 
 def fcs(data: bytes) -> bytes:
+    """A frame's check sequence in wire order."""
     return crc32(data).to_bytes(4, "little")
 
 
 @pytest.fixture(params=STYLES)
 def rig(request: pytest.FixtureRequest) -> Rig:
+    """A running chip in each software style."""
     rig = Rig(style=request.param)
     rig.boot()
     return rig
