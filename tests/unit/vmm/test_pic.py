@@ -84,10 +84,14 @@ def test_icw1_without_icw4_and_icw3(pc: Machine):
     """Single mode skips ICW3, IC4 = 0 skips ICW4; the next write to A0 high is OCW1."""
     pc.outb(0x12, 0x20)
     pc.outb(0x45, 0x21)
-    pc.outb(0xFD, 0x21)
-    assert pc.inb(0x21) == 0xFD
+    pc.outb(0xF9, 0x21)
+    assert pc.inb(0x21) == 0xF9
     pc.up(1)
     assert pc.pic.acknowledge() == 0x41  # the low bits of ICW2 are not part of the vector
+    pc.down(1)
+    pc.outb(EOI, 0x20)
+    pc.up(11)
+    assert pc.pic.acknowledge() == 0x42  # without a cascade the slave is a device like any other
 
 
 def test_cascade_without_an_answer(pc: Machine):
@@ -157,6 +161,26 @@ def test_special_fully_nested_mode():
     assert not pc.pic.output
 
 
+def test_special_fully_nested_mode_is_the_masters():
+    """A slave with SFNM does not let an input interrupt its own service: ICW3 is its identity there."""
+    pc = Machine(master_icw4=SFNM, slave_icw4=SFNM)
+    pc.up(9)
+    assert pc.take() == 9
+    pc.down(9)
+    pc.up(9)
+    assert not pc.pic.output
+
+
+def test_special_fully_nested_level():
+    """An input that ICW3 gives to a slave and that is level-triggered comes back within its own service."""
+    pc = Machine()
+    for value, port in ((0x11, 0x20), (0x20, 0x21), (0x20, 0x21), (0x01 | SFNM, 0x21), (0x20, ports.ELCR_MASTER)):
+        pc.outb(value, port)
+    pc.up(5)
+    assert pc.pic.acknowledge() == 0xFF  # nobody is behind that input
+    assert pc.pic.output
+
+
 @pytest.mark.parametrize("lowest", range(8))
 def test_set_priority(pc: Machine, lowest: int):
     """OCW2 "set priority" makes an input the lowest and the one after it the highest."""
@@ -185,9 +209,10 @@ def test_rotation_on_eoi(pc: Machine, command: int):
 
 def test_rotation_with_nothing_in_service(pc: Machine):
     """A rotating non-specific EOI with an empty ISR changes nothing."""
+    pc.outb(SET_PRIORITY | 4, 0x20)
     pc.outb(ROTATE_ON_EOI, 0x20)
-    pc.up(7, 0)
-    assert pc.take() == 0
+    pc.up(7, 0, 5)
+    assert pc.take() == 5
 
 
 # -- end of interrupt ----------------------------------------------------------------------------------
@@ -209,9 +234,10 @@ def test_eoi_kinds(pc: Machine, command: int, left: int):
 def test_automatic_eoi():
     """In AEOI mode nothing stays in service, and the next request follows at once, the slave's included."""
     pc = Machine(master_icw4=AEOI, slave_icw4=AEOI)
-    pc.up(4, 9, 14)
-    assert [pc.take(), pc.in_service(), pc.take(), pc.take()] == [9, 0, 14, 4]
+    pc.up(4, 5, 9, 14)
+    assert [pc.take() for _ in range(4)] == [9, 14, 4, 5]
     assert not pc.pic.output
+    assert pc.in_service() == 0
 
 
 def test_rotation_in_automatic_eoi_mode():

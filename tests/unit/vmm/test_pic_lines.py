@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from machine import ports
 from machine.errors import ConfigError, PortOverlapError
 from machine.ring import KIND_IN, KIND_OUT
-from tests.unit.vmm.picmachine import EOI, POLL, SPECIAL_MASK_OFF, SPECIAL_MASK_ON, Machine
+from tests.unit.vmm.picmachine import EOI, POLL, READ_IRR, SPECIAL_MASK_OFF, SPECIAL_MASK_ON, Machine
 from vmm.dispatch import BindsPorts
 from vmm.pic import PicPair
 
@@ -142,6 +142,15 @@ def test_poll(pc: Machine):
     pc.down(11)
     pc.outb(EOI, 0xA0)
     pc.outb(EOI, 0x20)
+    assert pc.take() == 4
+
+
+def test_poll_taken_back(pc: Machine):
+    """A later OCW3 without the poll bit makes the next read an ordinary one."""
+    pc.up(4)
+    pc.outb(POLL, 0x20)
+    pc.outb(READ_IRR, 0x20)
+    assert pc.inb(0x20) == 1 << 4
     assert pc.take() == 4
 
 
