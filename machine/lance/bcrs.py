@@ -20,16 +20,16 @@ RO, RW, SPND = Access.RO, Access.RW, Access.SPND
 LED_BCRS: Final = (4, 5, 6, 7)
 
 _MISC: Final = (
-    Field("TMAULOOP", bits.BCR2_TMAULOOP, RW, "external loopback passes the transceiver"),
+    Field("TMAULOOP", 0x4000, RW, "external loopback passes the transceiver"),
     Field("LEDPE", bits.BCR2_LEDPE, RW, "BCR4 to BCR7 take writes"),
     Field("APROMWE", bits.BCR2_APROMWE, RW, "the APROM takes writes"),
-    Field("INTLEVEL", bits.BCR2_INTLEVEL, RW, "INTA# is edge-sensitive, active high"),
-    Field("DXCVRCTL", bits.BCR2_DXCVRCTL, RW, "drives the DXCVR pin"),
-    Field("DXCVRPOL", bits.BCR2_DXCVRPOL, RW, "polarity of the DXCVR pin"),
-    Field("EADISEL", bits.BCR2_EADISEL, RW, "external address detection interface"),
-    Field("AWAKE", bits.BCR2_AWAKE, RW, "the receiver stays awake in snooze mode"),
-    Field("ASEL", bits.BCR2_ASEL, RW, "the port is chosen by the link, not by PORTSEL"),
-    Field("XMAUSEL", bits.BCR2_XMAUSEL, RW, "reserved for an external MAU"),
+    Field("INTLEVEL", 0x0080, RW, "INTA# is edge-sensitive, active high"),
+    Field("DXCVRCTL", 0x0020, RW, "drives the DXCVR pin"),
+    Field("DXCVRPOL", 0x0010, RW, "polarity of the DXCVR pin"),
+    Field("EADISEL", 0x0008, RW, "external address detection interface"),
+    Field("AWAKE", 0x0004, RW, "the receiver stays awake in snooze mode"),
+    Field("ASEL", 0x0002, RW, "the port is chosen by the link, not by PORTSEL"),
+    Field("XMAUSEL", 0x0001, RW, "reserved for an external MAU"),
 )
 
 _LED: Final = (

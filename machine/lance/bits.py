@@ -11,15 +11,7 @@ from typing import Final
 
 __all__ = [
     "BCR2_APROMWE",
-    "BCR2_ASEL",
-    "BCR2_AWAKE",
-    "BCR2_DXCVRCTL",
-    "BCR2_DXCVRPOL",
-    "BCR2_EADISEL",
-    "BCR2_INTLEVEL",
     "BCR2_LEDPE",
-    "BCR2_TMAULOOP",
-    "BCR2_XMAUSEL",
     "BCR9_AUIFD",
     "BCR9_FDEN",
     "BCR9_FDRPAD",
@@ -237,16 +229,8 @@ CSR15_DRX: Final = 0x0001  # receiver disabled
 CSR124_GPSIEN: Final = 0x0010  # general-purpose serial interface
 CSR124_RPA: Final = 0x0008  # runts accepted
 
-BCR2_TMAULOOP: Final = 0x4000  # loopback through the transceiver
 BCR2_LEDPE: Final = 0x1000  # BCR4-7 may be written
 BCR2_APROMWE: Final = 0x0100  # the APROM may be written
-BCR2_INTLEVEL: Final = 0x0080  # INTA# is edge-sensitive
-BCR2_DXCVRCTL: Final = 0x0020  # DXCVR pin
-BCR2_DXCVRPOL: Final = 0x0010  # polarity of DXCVR
-BCR2_EADISEL: Final = 0x0008  # external address detection
-BCR2_AWAKE: Final = 0x0004  # auto-wake
-BCR2_ASEL: Final = 0x0002  # port chosen automatically
-BCR2_XMAUSEL: Final = 0x0001  # reserved for an external MAU
 
 LED_LEDOUT: Final = 0x8000  # an enabled signal is on
 LED_LNKSTE: Final = 0x0040  # show the link

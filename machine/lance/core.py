@@ -127,8 +127,8 @@ class LanceCore:
         self._load(8, int.from_bytes(ladrf[:8], "little"), 4)
         self._load(12, int.from_bytes(padr[:6], "little"), 3)
         self._load(15, mode, 1)
-        self._load(24, rx_base, 2)
-        self._load(30, tx_base, 2)
+        for csr, base in ((24, rx_base), (28, rx_base), (30, tx_base), (34, tx_base)):  # ring, current descriptor
+            self._load(csr, base, 2)
         self._load(6, (tx_len.bit_length() - 1 & 15) << 12 | (rx_len.bit_length() - 1 & 15) << 8, 1)
         for ring, length in ((72, rx_len), (74, tx_len)):
             self._load(ring, -length, 1)

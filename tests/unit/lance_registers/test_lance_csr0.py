@@ -164,6 +164,7 @@ def test_what_the_init_block_loads(chip: RegisterFile) -> None:
     assert [chip.read_csr(i) for i in range(8, 12)] == [0x0100, 0x0302, 0x0504, 0x0706]
     assert [chip.read_csr(i) for i in range(12, 15)] == [0x0302, 0x0504, 0x0706]
     assert [chip.read_csr(i) for i in (24, 25, 30, 31)] == [0x5678, 0x1234, 0xDEF0, 0x9ABC]
+    assert [chip.read_csr(i) for i in (28, 29, 34, 35)] == [0x5678, 0x1234, 0xDEF0, 0x9ABC]
     assert [chip.read_csr(i) for i in (72, 76, 74, 78)] == [0xFE00, 0xFE00, 0xFFFF, 0xFFFF]
     assert chip.read_csr(6) == 0x0900
 

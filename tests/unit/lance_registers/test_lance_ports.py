@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from machine.errors import ConfigError, LayoutError
 from machine.lance import bits, state
 from machine.lance.regfile import EFFECT_INIT, RegisterFile
+from machine.lance.registers import describe
 
 APROM = bytes.fromhex("525400123456 0000 0011 0000") + (0x201).to_bytes(2, "little") + b"WW"
 WIO = {"RDP": 0x10, "RAP": 0x12, "RESET": 0x14, "BDP": 0x16}
@@ -182,3 +185,18 @@ def test_two_views_are_one_chip(chip: RegisterFile) -> None:
     chip.write(0x12, 2, 3)
     other.write(0x10, 2, 0x5F00)
     assert chip.read(0x10, 2) == 0x5F00
+
+
+@given(st.binary(min_size=4 * state.STATE_WORDS, max_size=4 * state.STATE_WORDS), st.data())
+def test_any_state_is_safe(content: bytes, data: st.DataObject) -> None:
+    """Whatever the shared words hold, no access raises, and every answer fits its width."""
+    chip = RegisterFile(memoryview(bytearray(content)).cast("I"))
+    offsets, values = st.integers(0, 31), st.integers(0, 0xFFFF_FFFF)
+    for _ in range(8):
+        offset, width = data.draw(offsets), data.draw(st.sampled_from([1, 2, 4]))
+        assert 0 <= chip.write(offset, width, data.draw(values)) <= 3
+        assert 0 <= chip.read(offset, width) <= ONES[width]
+    chip.config_write(0, 64, data.draw(values))
+    chip.update_irq()
+    assert chip.irq_level in (0, 1)
+    assert describe(chip.words)
