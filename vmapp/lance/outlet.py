@@ -11,7 +11,6 @@ from zlib import crc32
 
 from machine.counters import VMAPP, indices
 from machine.lance.bits import (
-    BCR2_TMAULOOP,
     CSR0_BABL,
     CSR0_CERR,
     CSR4_APAD_XMT,
@@ -24,7 +23,7 @@ from machine.lance.bits import (
     TMD2_LCAR,
     TMD2_RTRY,
 )
-from machine.lance.state import BCR, CSR, LINK_UP
+from machine.lance.state import CSR, LINK_UP
 
 from .events import Events
 from .port import FramePort
@@ -90,7 +89,7 @@ class Outlet:
         """
         words = self._words
         mode = words[CSR + 15]
-        inside = self.loops and bool(mode & CSR15_INTL or words[BCR + 2] & BCR2_TMAULOOP)
+        inside = self.loops and bool(mode & CSR15_INTL)
         if inside and mode & CSR15_FCOLL:
             return TMD2_RTRY
         if not inside and not words[LINK_UP]:
