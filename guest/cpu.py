@@ -34,6 +34,11 @@ _DELIVERED: Final = _COUNTERS["irqs_delivered"]
 _BY_SIGNAL: Final = _COUNTERS["irqs_by_signal"]
 _RAP_STORES: Final = _COUNTERS["rap_stores"]
 _RING_WORDS: Final = SLOTS * SLOT_WORDS
+_KEY: Final = ring.KEY
+_VALUE: Final = ring.VALUE
+_RESULT: Final = ring.RESULT
+_ERROR: Final = ring.ERROR
+_SEQUENCE: Final = ring.SEQUENCE
 _HLT_KEY: Final = ring.pack_key(KIND_HLT, 0, 0)
 
 
@@ -42,22 +47,22 @@ class Cpu:
 
     __slots__ = (
         "_base",
-        "_bell",
         "_counters",
         "_enabled",
         "_gate",
         "_gates",
         "_in_trap",
+        "_ring_vmm",
         "_sequence",
-        "_vmm",
+        "_wait",
         "_wake_fd",
     )
 
     def __init__(self, station: Station) -> None:
         self._gate = station.gate
         self._counters = station.counters
-        self._bell = station.bells["guest"]
-        self._vmm = station.bells["vmm"]
+        self._wait = station.bells["guest"].wait
+        self._ring_vmm = station.bells["vmm"].ring
         self._wake_fd = station.fds["wake"]
         self._gates: dict[int, InterruptHandler] = {}
         self._base = 0
@@ -85,30 +90,33 @@ class Cpu:
         self._in_trap = True
         if gate[base]:  # still the slot of a HLT from one turn of the ring ago
             self._reclaim(base)
-        gate[base + ring.VALUE] = value
-        gate[base + ring.SEQUENCE] = self._sequence = self._sequence + 1
-        gate[base + ring.KEY] = key
+        gate[base + _VALUE] = value
+        gate[base + _SEQUENCE] = self._sequence = self._sequence + 1
+        gate[base + _KEY] = key
         gate[base] = POSTED
-        self._vmm.ring()
-        bell = self._bell
+        self._ring_vmm()
+        wait = self._wait
         while gate[base] != COMPLETE:
-            bell.wait(gate, base, POSTED)
-        result = gate[base + ring.RESULT]
-        refused = gate[base + ring.ERROR]
+            wait(gate, base, POSTED)
+        result = gate[base + _RESULT]
+        if gate[base + _ERROR]:
+            self._refused(base, key)
         gate[base] = FREE
         self._base = (base + SLOT_WORDS) % _RING_WORDS
         self._in_trap = False
-        if refused:
-            raise ControlError(f"the vmm refused trap request {key:#x}")
         if gate[INTERRUPT_MAILBOX] and self._enabled:
             self._take_interrupts()
         return result
+
+    def _refused(self, base: int, key: int) -> None:
+        self._gate[base + _ERROR] = ring.OK
+        raise ControlError(f"the vmm refused trap request {key:#x}")
 
     def _reclaim(self, base: int) -> None:
         """The vmm completes in order, so a slot met again after a whole turn is long complete."""
         gate = self._gate
         while gate[base] != COMPLETE:
-            self._bell.wait(gate, base, POSTED)
+            self._wait(gate, base, POSTED)
         gate[base] = FREE
 
     # -- RAP as plain memory (paper section 3.3.1) --------------------------------------------------------
@@ -172,10 +180,10 @@ class Cpu:
         started = time.monotonic_ns()
         if gate[base]:
             self._reclaim(base)
-        gate[base + ring.SEQUENCE] = self._sequence = self._sequence + 1
-        gate[base + ring.KEY] = _HLT_KEY
+        gate[base + _SEQUENCE] = self._sequence = self._sequence + 1
+        gate[base + _KEY] = _HLT_KEY
         gate[base] = POSTED
-        self._vmm.ring()
+        self._ring_vmm()
         self._base = (base + SLOT_WORDS) % _RING_WORDS
         self._sleep(events, base)
         self._counters[_HLT] += 1
@@ -188,7 +196,7 @@ class Cpu:
         while gate[base] != COMPLETE:
             ready = events.poll()
             if any(fd != wake_fd for fd, _ in ready):
-                gate[TRAP_CANCEL] = gate[base + ring.SEQUENCE]
+                gate[TRAP_CANCEL] = gate[base + _SEQUENCE]
                 return  # the slot is met again, and by then complete, after a turn of the ring
             os.eventfd_read(wake_fd)
         gate[base] = FREE

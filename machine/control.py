@@ -54,6 +54,8 @@ class Channel:
             packet = self._socket.recv(_LARGEST)
         except TimeoutError as error:
             raise ControlError("no answer on the control connection in time") from error
+        except ConnectionResetError:
+            return None  # closed with a message of ours unread
         except OSError as error:
             raise ControlError(f"the control connection broke ({error.strerror})") from error
         if not packet:

@@ -22,6 +22,8 @@ import os
 import platform
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import posix_ipc
@@ -45,10 +47,13 @@ SPIN_LOADS: Final = 500  # the knee measured for a saturated channel: more loads
 
 
 class Doorbell(Protocol):
-    """What every strategy offers. ``words`` is the page that holds the watched words (format "Q")."""
+    """What every strategy offers. ``words`` is the page that holds the watched words (format "Q").
 
-    def ring(self) -> None:
-        """Wakes the owner, or makes its next wait() return at once."""
+    ``ring()`` wakes the owner, or makes its next wait() return at once.
+    """
+
+    @property
+    def ring(self) -> Callable[[], object]: ...
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
         """Owner only: returns when rung, or when ``words[index] != unwanted`` is seen; may return early."""
@@ -70,16 +75,17 @@ def _sleep(fd: int) -> None:
 class EventfdBell:
     """A kernel counter: rings add up until the owner reads them, in one system call each."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "ring")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-
-    def ring(self) -> None:
-        os.eventfd_write(self._fd, 1)
+        self.ring: Callable[[], object] = partial(os.eventfd_write, fd, 1)
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
-        _sleep(self._fd)
+        try:
+            os.eventfd_read(self._fd)
+        except InterruptedError:
+            pass  # a signal handler has run, and may have changed what the caller waits for
 
     def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
         _sleep(self._fd)
@@ -95,7 +101,7 @@ class SemaphoreBell:
 
     def __init__(self, semaphore: posix_ipc.Semaphore) -> None:
         self._semaphore = semaphore
-        self.ring = semaphore.release
+        self.ring: Callable[[], object] = semaphore.release
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
         try:
@@ -113,16 +119,13 @@ class SemaphoreBell:
 class SignalBell:
     """A queued real-time signal, blocked in the owner and taken with sigwaitinfo()."""
 
-    __slots__ = ("_pid", "_signals")
+    __slots__ = ("_signals", "ring")
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
+        self.ring: Callable[[], object] = partial(os.kill, pid, BELL_SIGNAL)
         self._signals = {BELL_SIGNAL}
         if pid == os.getpid():
             signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
-
-    def ring(self) -> None:
-        os.kill(self._pid, BELL_SIGNAL)
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
         signal.sigwaitinfo(self._signals)

@@ -50,6 +50,9 @@ _SETTINGS: Final = (
     # Throughput must not depend on the machine's choice. Reno is built into every kernel, it is what the paper's
     # machines ran, and at round trips below 1 ms CUBIC behaves like it.
     ("ipv4/tcp_congestion_control", "reno"),
+    # A TAP gives the sender no back-pressure. A window that fits into every queue on the way makes a slow wire or
+    # a slow machine a wait and not a loss; it is many times the product of bandwidth and delay of any of them.
+    ("ipv4/tcp_rmem", "4096 131072 1048576"),
     ("ipv4/tcp_no_metrics_save", "1"),  # one run's slow-start threshold is not the next one's
     # A bridge is a wire: no packet filter on it (there is such a hook only while br_netfilter is loaded).
     ("bridge/bridge-nf-call-iptables", "0"),

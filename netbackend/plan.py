@@ -24,6 +24,7 @@ __all__ = [
     "NATIVE_PORT",
     "PREFIX_LENGTH",
     "STATION_INTERFACE",
+    "TAP_QUEUE_FRAMES",
     "WIRE",
     "NetworkPlan",
     "Station",
@@ -32,6 +33,7 @@ __all__ = [
 MAC_PREFIX: Final = "02:57:53"  # locally administered, unicast
 PREFIX_LENGTH: Final = 24
 DEFAULT_MTU: Final = 1500
+TAP_QUEUE_FRAMES: Final = 4096  # frames that wait for a guest or vmapp; the kernel drops beyond (drivers/net/tun.c)
 
 BRIDGE: Final = "br0"
 HOST_TAP: Final = "tap0"

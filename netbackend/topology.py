@@ -15,7 +15,17 @@ from typing import Any, Final, TypeAlias
 from machine.errors import StackError
 from netbackend import links, namespaces
 from netbackend.links import LinkStatistics, Session
-from netbackend.plan import BRIDGE, HOST_TAP, NATIVE_PORT, PREFIX_LENGTH, STATION_INTERFACE, WIRE, NetworkPlan, Station
+from netbackend.plan import (
+    BRIDGE,
+    HOST_TAP,
+    NATIVE_PORT,
+    PREFIX_LENGTH,
+    STATION_INTERFACE,
+    TAP_QUEUE_FRAMES,
+    WIRE,
+    NetworkPlan,
+    Station,
+)
 from netbackend.shaping import shape
 from netbackend.tap import open_tap
 
@@ -89,7 +99,8 @@ class Network:
             self._add_veth(connection, WIRE, plan.wire_mac, plan.peer)
             self._add_veth(connection, NATIVE_PORT, plan.native_port_mac, plan.native)
             master = links.existing(connection, BRIDGE).index
-            self._settle(connection, "host", HOST_TAP, address=plan.host_tap_mac, mtu=plan.mtu, master=master)
+            tap = {"address": plan.host_tap_mac, "mtu": plan.mtu, "txqlen": TAP_QUEUE_FRAMES}
+            self._settle(connection, "host", HOST_TAP, master=master, **tap)
             for port in (WIRE, NATIVE_PORT):
                 self._settle(connection, "host", port, master=master)
 
@@ -102,12 +113,12 @@ class Network:
 
     def _make_guest(self) -> None:
         self.guest_tap = open_tap(self.plan.guest.interface)
-        self._make_station("guest")
+        self._make_station("guest", txqlen=TAP_QUEUE_FRAMES)
 
-    def _make_station(self, role: str) -> None:
+    def _make_station(self, role: str, **attributes: object) -> None:
         station = self.plan.stations[role]
         with links.session() as connection:
-            self._settle(connection, role, station.interface, address=station.mac, mtu=self.plan.mtu)
+            self._settle(connection, role, station.interface, address=station.mac, mtu=self.plan.mtu, **attributes)
             links.add_address(connection, station.interface, station.address, PREFIX_LENGTH)
 
     def _settle(self, connection: Session, role: str, name: str, **attributes: object) -> None:

@@ -42,17 +42,17 @@ class Dispatcher:
     ``unclaimed``: called for each access that no device claims.
     """
 
-    __slots__ = ("_bound", "_counters", "_ports", "_unclaimed")
+    __slots__ = ("_counters", "_ports", "_unclaimed", "bound")
 
     def __init__(self, ports: PortMap, counters: memoryview, unclaimed: Callable[[], None]) -> None:
         self._ports = ports
         self._counters = counters
         self._unclaimed = unclaimed
-        self._bound: dict[int, Bound] = {}
+        self.bound: dict[int, Bound] = {}  # every key seen so far: the fast path looks here first
 
     def find(self, key: int) -> Bound | None:
         """The work for ``key``; None if no guest may send such a key."""
-        return self._bound.get(key) or self._bind(key)
+        return self.bound.get(key) or self._bind(key)
 
     def trap(self, key: int, value: int) -> int:
         """Carries out one access; for transports that have nothing else to do with it."""
@@ -61,14 +61,14 @@ class Dispatcher:
 
     def rebind(self) -> None:
         """Forgets every binding: the port map, or where accesses are handled, has changed."""
-        self._bound.clear()
+        self.bound.clear()
 
     def _bind(self, key: int) -> Bound | None:
         kind, width, port = unpack_key(key)
         if not is_valid_key(key) or kind not in (KIND_IN, KIND_OUT):
             return None
         bound = Bound(self._access(key, kind, width, port), self._statistics(port), kind == KIND_OUT)
-        self._bound[key] = bound
+        self.bound[key] = bound
         return bound
 
     def _access(self, key: int, kind: int, width: int, port: int) -> Access:

@@ -7,7 +7,7 @@ it sleeps on its doorbell and the guest has the processor.
 from __future__ import annotations
 
 import os
-import time
+from time import monotonic_ns
 from typing import Final
 
 from machine import ring, world
@@ -26,6 +26,9 @@ _COUNTERS: Final = indices(VMM)
 _RAISED: Final = _COUNTERS["irqs_raised"]
 _BAD: Final = _COUNTERS["bad_requests"]
 _RING_WORDS: Final = SLOTS * SLOT_WORDS
+_KEY: Final = ring.KEY
+_VALUE: Final = ring.VALUE
+_RESULT: Final = ring.RESULT
 
 
 class Monitor:
@@ -37,11 +40,12 @@ class Monitor:
         self._gate = station.gate
         self._counters = station.counters
         self._bell = station.bells["vmm"]
-        self._guest = station.bells["guest"]
+        self._ring_guest = station.bells["guest"].ring
         self._guest_pid = station.pids["guest"]
         self._wake_fd = station.fds["wake"]
         self._posted = station.settings.posted
         self._dispatcher = dispatcher
+        self._bound = dispatcher.bound
         self._switch = switch
         self._pic = pic
         self._host = host
@@ -49,7 +53,7 @@ class Monitor:
 
     def run(self) -> None:
         """Serves the guest for ever; the supervisor ends it."""
-        gate, bell, host = self._gate, self._bell, self._host
+        gate, wait, host = self._gate, self._bell.wait, self._host
         while True:
             base = self._base
             state = gate[base]
@@ -58,57 +62,46 @@ class Monitor:
             elif host.pending:
                 self._attend()
             else:
-                bell.wait(gate, base, state)
+                wait(gate, base, state)
 
     def _trap(self, base: int) -> None:
         gate = self._gate
-        key = gate[base + ring.KEY]
-        bound = self._dispatcher.find(key)
+        bound = self._bound.get(gate[base + _KEY]) or self._dispatcher.find(gate[base + _KEY])
         if bound is None:
-            self._special(base, key)
+            self._special(base, gate[base + _KEY])
             return
         access, statistics, is_out = bound
-        started = time.monotonic_ns()
-        if not is_out:
-            gate[base + ring.RESULT] = access(0)
-        elif self._posted:
-            value = gate[base + ring.VALUE]
-            self._complete(base)
-            access(value)
-            if self._pic.output:
-                self._deliver()
-            self._account(statistics + 2, statistics + 3, started)
-            return
+        started = monotonic_ns()
+        if is_out:
+            value = gate[base + _VALUE]
+            if self._posted:
+                self._complete(base)
+                access(value)
+            else:
+                access(value)
         else:
-            access(gate[base + ring.VALUE])
+            gate[base + _RESULT] = access(0)
         if self._pic.output:
             self._deliver()
-        self._complete(base)
-        self._account(statistics + 1 + is_out, statistics + 3, started)
+        if self._base == base:
+            self._complete(base)
+        counters = self._counters
+        counters[statistics + 1 + is_out] += 1
+        counters[statistics + 3] += monotonic_ns() - started
 
     def _complete(self, base: int) -> None:
         """Gives the slot back to the guest, which waits for it, and moves on to the next."""
-        gate = self._gate
-        gate[base + ring.ERROR] = ring.OK
         self._base = (base + SLOT_WORDS) % _RING_WORDS
-        gate[base] = COMPLETE
-        self._guest.ring()
-
-    def _account(self, accesses: int, nanoseconds: int, started: int) -> None:
-        counters = self._counters
-        counters[accesses] += 1
-        counters[nanoseconds] += time.monotonic_ns() - started
+        self._gate[base] = COMPLETE
+        self._ring_guest()
 
     def _special(self, base: int, key: int) -> None:
         if key & 0xFF == KIND_HLT:
             self._halt(base)
             return
         self._counters[_BAD] += 1
-        gate = self._gate
-        self._base = (base + SLOT_WORDS) % _RING_WORDS
-        gate[base + ring.ERROR] = ring.REFUSED
-        gate[base] = COMPLETE
-        self._guest.ring()
+        self._gate[base + ring.ERROR] = ring.REFUSED  # the guest resets it
+        self._complete(base)
 
     def _halt(self, base: int) -> None:
         """HLT: the guest is idle until an interrupt is due, or until it goes on by itself (a later slot is posted).
@@ -122,7 +115,6 @@ class Monitor:
         while not self._interrupt_due() and gate[following] != POSTED and gate[TRAP_CANCEL] != sequence:
             self._switch.idle(gate, following)
         self._host.resume()
-        gate[base + ring.ERROR] = ring.OK
         self._base = following
         gate[base] = COMPLETE
         if gate[following] != POSTED:

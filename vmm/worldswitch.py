@@ -6,7 +6,8 @@ While vmapp runs, the vmm waits, and the other way round. The record that passes
 from __future__ import annotations
 
 import os
-import time
+from time import monotonic_ns
+from typing import Final
 
 from machine import world
 from machine.counters import VMM, indices
@@ -18,12 +19,14 @@ from vmm.pic import PicPair
 
 __all__ = ["WorldSwitch"]
 
-_COUNTERS = indices(VMM)
-_SWITCHES = _COUNTERS["world_switches"]
-_HOST_NS = _COUNTERS["host_world_ns"]
-_BY_REASON = {reason: _COUNTERS[name] for reason, name in world.REASONS.items()}
-_IO = _BY_REASON[world.REASON_IO]
-_IO_SWITCHED = _COUNTERS["io_switched"]
+_COUNTERS: Final = indices(VMM)
+_HOST_NS: Final = _COUNTERS["host_world_ns"]
+_BY_REASON: Final = {reason: _COUNTERS[name] for reason, name in world.REASONS.items()}
+_SAMPLE_MASK: Final = SWITCH_SAMPLE_COUNT - 1
+_WORLD: Final = world.WORLD
+_REASON: Final = world.REASON
+_HOST: Final = world.HOST_WORLD
+_VMM: Final = world.VMM_WORLD
 
 
 class WorldSwitch:
@@ -32,36 +35,52 @@ class WorldSwitch:
     ``kick_fd``: the eventfd that ends vmapp's select() for an idle guest.
     """
 
-    __slots__ = ("_bell", "_counters", "_kick_fd", "_lance", "_line", "_pic", "_pic_line", "_vmapp", "_world")
+    __slots__ = (
+        "_bell",
+        "_counters",
+        "_kick_fd",
+        "_lance",
+        "_line",
+        "_pic",
+        "_pic_line",
+        "_ring_vmapp",
+        "_sample",
+        "_wait",
+        "_world",
+    )
 
     def __init__(self, station: Station, pic: PicPair, pic_line: int) -> None:
         self._world = station.world
         self._lance = station.lance
         self._counters = station.counters
         self._bell = station.bells["vmm"]
-        self._vmapp = station.bells["vmapp"]
+        self._wait = self._bell.wait
+        self._ring_vmapp = station.bells["vmapp"].ring
         self._kick_fd = station.fds["kick"]
         self._pic = pic
         self._pic_line = pic_line
         self._line = 0
+        self._sample = 0
 
     def io(self, key: int, value: int) -> int:
         """Has vmapp carry out one port access (``machine.ring.pack_key``); returns the value read, 0 for OUT."""
         record = self._world
         record[world.KEY] = key
         record[world.VALUE] = value
-        self._counters[_IO_SWITCHED] += 1
         self.run(world.REASON_IO)
         return record[world.RESULT]
 
     def run(self, reason: int) -> None:
         """One switch there and one back; vmapp does what ``reason`` asks and looks at its TAP."""
         record = self._world
-        left = self._leave(reason)
-        bell = self._bell
-        while record[world.WORLD] != world.VMM_WORLD:
-            bell.wait(record, world.WORLD, world.HOST_WORLD)
-        self._back(left, reason)
+        record[_REASON] = reason
+        left = monotonic_ns()
+        record[_WORLD] = _HOST
+        self._ring_vmapp()
+        wait = self._wait
+        while record[_WORLD] != _VMM:
+            wait(record, _WORLD, _HOST)
+        self._account(left, reason)
 
     def idle(self, gate: memoryview, next_state: int) -> None:
         """The guest executes HLT: vmapp blocks in select() until something happens to the machine.
@@ -70,41 +89,30 @@ class WorldSwitch:
         itself, because its own network stack had a frame to send.
         """
         record = self._world
-        left = self._leave(world.REASON_HLT)
+        record[_REASON] = world.REASON_HLT
+        left = monotonic_ns()
+        record[_WORLD] = _HOST
+        self._ring_vmapp()
         kicked = False
-        while record[world.WORLD] != world.VMM_WORLD:
+        while record[_WORLD] != _VMM:
             state = gate[next_state]
             if kicked:
-                self._bell.wait(record, world.WORLD, world.HOST_WORLD)
+                self._wait(record, _WORLD, _HOST)
             elif state == POSTED:
                 os.eventfd_write(self._kick_fd, 1)
                 kicked = True
             else:
-                self._bell.wait_either((record, world.WORLD, world.HOST_WORLD), (gate, next_state, state))
-        self._back(left, world.REASON_HLT)
+                self._bell.wait_either((record, _WORLD, _HOST), (gate, next_state, state))
+        self._account(left, world.REASON_HLT)
 
-    def _leave(self, reason: int) -> int:
-        record = self._world
-        record[world.REASON] = reason
-        left = time.monotonic_ns()
-        record[world.WORLD] = world.HOST_WORLD
-        self._vmapp.ring()
-        return left
-
-    def _back(self, left: int, reason: int) -> None:
-        back = time.monotonic_ns()
-        record = self._world
-        counters = self._counters
-        count = counters[_SWITCHES]
-        counters[_SWITCHES] = count + 1
+    def _account(self, left: int, reason: int) -> None:
+        """Counts and times a switch that is over, and passes INTA# on to the 8259 pair if it has changed."""
+        back = monotonic_ns()
+        record, counters = self._world, self._counters
         counters[_BY_REASON[reason]] += 1
         counters[_HOST_NS] += back - left
-        spent = record[world.ENTERED_NS] - left + back - record[world.LEFT_NS]
-        counters[SWITCH_SAMPLES + (count & SWITCH_SAMPLE_COUNT - 1)] = spent
-        self.sample_line()
-
-    def sample_line(self) -> None:
-        """Passes the level of the Lance's INTA# on to the 8259 pair, if it has changed."""
+        self._sample = sample = self._sample + 1 & _SAMPLE_MASK
+        counters[SWITCH_SAMPLES + sample] = record[world.ENTERED_NS] - left + back - record[world.LEFT_NS]
         level = self._lance[IRQ_LEVEL]
         if level != self._line:
             self._line = level
