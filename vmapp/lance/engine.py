@@ -135,9 +135,6 @@ class LanceEngine:
         regs.finish_init(
             block.mode, block.padr, block.ladrf, block.rx_base, block.tx_base, block.rx_length, block.tx_length
         )
-        self._refresh()
-        self._receiver.ring.store(0)
-        self._transmitter.ring.store(0)
         return True
 
     def _refresh(self) -> None:

@@ -2,7 +2,7 @@
 
 Two paths. ``_plain`` reads a frame straight into the guest's buffer, in place: one readv() into [buffer, spill],
 filter, pad, FCS, RMD. Whatever does not fit in one buffer, or has no ordinary buffer to go to, passes through a
-scratch buffer and ``_store``, which chains over any number of RMDs. A frame is only read when there is an RMD
+scratch buffer and ``scatter``, which chains over any number of RMDs. A frame is only read when there is an RMD
 for it: a full ring leaves the frames where they are, and their sender waits.
 """
 
@@ -22,14 +22,11 @@ from machine.lance.bits import (
     CSR5_SPND,
     CSR15_LOOP,
     RMD1_BCNT,
-    RMD1_BUFF,
     RMD1_CRC,
     RMD1_ENP,
     RMD1_ERR,
-    RMD1_OFLO,
     RMD1_OWN,
     RMD1_STP,
-    RMD2_MCNT,
 )
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
@@ -38,7 +35,7 @@ from .descriptors import DescriptorLayout
 from .events import Events
 from .filter import AddressFilter
 from .port import FramePort
-from .ring import MAX_DESCRIPTORS, RECEIVE_RING, Ring
+from .scatter import Scatter
 
 __all__ = ["BURST", "Receiver"]
 
@@ -50,7 +47,6 @@ _FCS: Final = 4
 _DIRECT: Final = _SHORTEST + _FCS  # smallest buffer that a frame is read into directly
 _PAD: Final = bytes(_SHORTEST)
 _WHOLE: Final = RMD1_STP | RMD1_ENP
-_OVERRUN: Final = RMD1_ERR | RMD1_BUFF | RMD1_OFLO
 _MISSED: Final = CSR + 112
 
 _INDEX: Final = indices(VMAPP)
@@ -67,7 +63,8 @@ class Receiver:
     def __init__(
         self, words: memoryview, memory: GuestMemory, port: FramePort, counters: memoryview, events: Events
     ) -> None:
-        self.ring = Ring(words, memory, RECEIVE_RING)
+        self.scatter = Scatter(words, memory, events)
+        self.ring = self.scatter.ring
         self.filter = AddressFilter()
         self.on_frame: Callable[[memoryview], None] | None = None
         self._words = words
@@ -81,7 +78,6 @@ class Receiver:
         self._spill_from = 0  # scratch offset of _spill: the size of the buffer before it
         self._strip = False
         self._slack = _FCS  # room that a frame must leave in its buffer, or else go through the scratch buffer
-        self._descriptors = 0  # what is left of this call's bound on RMDs
 
     def configure(self, layout: DescriptorLayout, high: int) -> None:
         """Takes ring, filter and modes from the registers."""
@@ -106,7 +102,7 @@ class Receiver:
         """Listening, and the RMD at the ring's position is the chip's."""
         if not self.listening:
             return False
-        return self._owned(self.ring.load()) is not None
+        return self.scatter.owned(self.ring.load()) is not None
 
     def receive(self, limit: int) -> int:
         """Moves up to ``limit`` frames from the port into the ring; the frames taken from the port.
@@ -117,9 +113,9 @@ class Receiver:
             return self._discard(limit)
         ring = self.ring
         start = ring.load()
-        self._descriptors = MAX_DESCRIPTORS
+        self.scatter.refill()
         taken = 0
-        while taken < limit and self._descriptors > 0:
+        while taken < limit and self.scatter.budget > 0:
             done, empty = self._plain(limit - taken)
             taken += done
             if empty or taken >= limit or not self._through_scratch():
@@ -152,33 +148,31 @@ class Receiver:
             self._counters[_FILTERED] += 1
             return
         ring = self.ring
-        if self._owned(ring.load()) is None:
+        if self.scatter.owned(ring.load()) is None:
             self._count_missed(1)
         else:
-            self._descriptors = MAX_DESCRIPTORS
+            self.scatter.refill()
             good = int.from_bytes(frame[-_FCS:], "little") == crc32(frame[:-_FCS])
             self._deliver(frame, match if good else match | RMD1_ERR | RMD1_CRC)
             ring.store(ring.position)
 
     def _plain(self, limit: int) -> tuple[int, bool]:  # noqa: C901 - one loop without calls of our own per frame
         """Receives in place until something is out of the ordinary: frames taken, and whether the port is empty."""
-        ring, hook, other = self.ring, self.on_frame, self.filter.other
-        view, reach, length, high, layout = ring.view, ring.reach, ring.length, ring.high, ring.layout
-        step, address_word, count_word, status_word = layout.words, layout.address, layout.count, layout.status
-        result_word, result_kept, mcnt_shift = layout.result, layout.result_kept, layout.mcnt_shift
-        address_mask, kept, exact = layout.address_mask, layout.rmd_kept, self.filter.exact
+        view, reach, length, high, step, address, status_word, count, result, mask, result_kept = self.ring.fast
+        kept, mcnt_shift, slack = self.ring.layout.rmd_kept, self.ring.layout.mcnt_shift, self._slack
+        ring, scatter, hook, exact, other = self.ring, self.scatter, self.on_frame, self.filter.exact, self.filter.other
         window, recv_into = self._memory.window, self._port.recv_into
         parts = [self._spill, self._spill]
-        position, spill_from, slack = ring.position, self._spill_from, self._slack
+        position, spill_from = ring.position, self._spill_from
         taken = stored = stored_bytes = 0
         empty = False
-        while taken < limit and position < reach and self._descriptors > 0:
+        while taken < limit and position < reach and scatter.budget > 0:
             at = position * step
             status = view[at + status_word]
-            room = -view[at + count_word] & RMD1_BCNT or 4096
+            room = -view[at + count] & RMD1_BCNT or 4096
             if not status & RMD1_OWN or room < _DIRECT:
                 break
-            buffer = window(view[at + address_word] & address_mask | high, room)
+            buffer = window(view[at + address] & mask | high, room)
             if buffer is None:
                 break
             if room != spill_from:
@@ -209,7 +203,7 @@ class Receiver:
             if hook is not None:
                 hook(frame)
             buffer[size : size + _FCS] = crc32(frame).to_bytes(_FCS, "little")
-            view[at + result_word] = view[at + result_word] & result_kept | (size + _FCS) << mcnt_shift
+            view[at + result] = view[at + result] & result_kept | (size + _FCS) << mcnt_shift
             view[at + status_word] = status & kept | _WHOLE | match
             stored += 1
             stored_bytes += size
@@ -234,7 +228,7 @@ class Receiver:
 
     def _through_scratch(self) -> bool:
         """Receives one frame by way of the scratch buffer; False if there is no RMD or no frame."""
-        if not self.listening or self._owned(self.ring.position) is None:
+        if not self.listening or self.scatter.owned(self.ring.position) is None:
             return False
         size = self._port.recv_into(self._whole_scratch)
         if not size:
@@ -263,54 +257,12 @@ class Receiver:
         if self._strip and size >= _HEADER and (inner := frame[12] << 8 | frame[13]) < _SHORTEST - _HEADER:
             size = min(size, _HEADER + inner)
             frame = frame[:size]
-        if self._store(frame, flags):
+        if self.scatter.store(frame, flags):
             self._account(1, size)
             if self.on_frame is not None:
                 self.on_frame(frame[:size])
         else:
             self._counters[_ERRORS] += 1
-
-    def _store(self, frame: memoryview, flags: int) -> bool:
-        """Spreads ``frame`` over the RMDs from the ring's position on; False if they did not hold it."""
-        ring, layout, size = self.ring, self.ring.layout, len(frame)
-        place = self._owned(ring.position)
-        start, begin = 0, RMD1_STP
-        while place is not None:
-            view, at = place
-            self._descriptors -= 1
-            ring.position = ring.after(ring.position)
-            room = -view[at + layout.count] & RMD1_BCNT or 4096
-            buffer = self._memory.window(view[at + layout.address] & layout.address_mask | ring.high, room)
-            if buffer is None:
-                self._events.memory_error()
-                self._hand_back(view, at, begin | RMD1_ERR | RMD1_OFLO)
-                return False
-            end = min(size, start + room)
-            buffer[: end - start] = frame[start:end]
-            if end == size:
-                view[at + layout.result] = view[at + layout.result] & layout.result_kept | (
-                    (size & RMD2_MCNT) << layout.mcnt_shift
-                )
-                self._hand_back(view, at, begin | RMD1_ENP | flags)
-                return True
-            place = self._owned(ring.position) if self._descriptors > 0 else None
-            self._hand_back(view, at, begin if place is not None else begin | _OVERRUN)
-            start, begin = end, 0
-        return False
-
-    def _hand_back(self, view: memoryview, at: int, flags: int) -> None:
-        layout = self.ring.layout
-        view[at + layout.status] = view[at + layout.status] & layout.rmd_kept | flags
-        self._events.csr0 |= CSR0_RINT
-
-    def _owned(self, position: int) -> tuple[memoryview, int] | None:
-        """Where the descriptor is, if it is the chip's. One outside RAM is MERR and turns the receiver off."""
-        place = self.ring.locate(position)
-        if place is None:
-            self._events.memory_error()
-            self._words[CSR] &= ~CSR0_RXON
-            return None
-        return place if place[0][place[1] + self.ring.layout.status] & RMD1_OWN else None
 
     def _discard(self, limit: int) -> int:
         recv_into, parts = self._port.recv_into, self._whole_scratch

@@ -133,27 +133,24 @@ class Transmitter:
         """Sends single-TMD frames of ordinary length from ``position`` on; the number of TMDs used up."""
         if not self._words[LINK_UP]:
             return 0
-        ring, hook = self.ring, self.outlet.on_frame
-        view, reach, length, high, layout = ring.view, ring.reach, ring.length, ring.high, ring.layout
-        step, address_word, count_word = layout.words, layout.address, layout.count
-        status_word, result_word, result_kept = layout.status, layout.result, layout.result_kept
-        address_mask, tint_mask = layout.address_mask, self._tint_mask
+        view, reach, length, high, step, address, status_word, count, result, address_mask, kept = self.ring.fast
+        hook, tint_mask = self.outlet.on_frame, self._tint_mask
         mask, value = self._plain_tmd
         window, send = self._memory.window, self.outlet.port.send
         done = sent_bytes = tint = 0
         while done < budget and position < reach:
             at = position * step
             status = view[at + status_word]
-            size = -view[at + count_word] & TMD1_BCNT
+            size = -view[at + count] & TMD1_BCNT
             if status & mask != value or not SHORTEST <= size <= LONGEST:
                 break
-            frame = window(view[at + address_word] & address_mask | high, size)
+            frame = window(view[at + address] & address_mask | high, size)
             if frame is None:
                 break
             if hook is not None:
                 hook(frame)
             send(frame)
-            view[at + result_word] &= result_kept
+            view[at + result] &= kept
             view[at + status_word] = status & TMD_KEPT
             tint |= status & tint_mask
             sent_bytes += size

@@ -219,6 +219,19 @@ def test_no_next_buffer_is_an_overrun(rig: Rig) -> None:
     assert rig.received(1) == with_fcs(frame(60))
 
 
+@pytest.mark.parametrize("log2", [0, 1, 2])
+def test_frame_larger_than_the_whole_ring_is_an_overrun(rig: Rig, log2: int) -> None:
+    """A frame that would wrap around onto RMDs it has already used ends there, down to a ring of one."""
+    rig.boot(rx_log2=log2)
+    rig.lend_all(1 << log2, 100)
+    rig.port.waiting.append(frame(1000))
+    rig.engine.receive()
+    flags = [rig.get(RX, i).flags for i in range(1 << log2)]
+    assert flags[0] & STP
+    assert flags[-1] & (ERR | OFLO | BUFF | ENP) == ERR | OFLO | BUFF
+    assert not any(flag & OWN for flag in flags)
+
+
 @pytest.mark.parametrize(("inner", "kept"), [(0, 14), (10, 24), (45, 59), (46, 64), (0x0800, 64)])
 def test_pad_stripping(rig: Rig, inner: int, kept: int) -> None:
     """ASTRP_RCV: pad and FCS go when the 802.3 length field is below 46, and only then."""
