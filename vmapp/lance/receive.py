@@ -27,6 +27,7 @@ from machine.lance.bits import (
     RMD1_ERR,
     RMD1_OWN,
     RMD1_STP,
+    RMD2_MCNT,
 )
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
@@ -203,7 +204,7 @@ class Receiver:
             if hook is not None:
                 hook(frame)
             buffer[size : size + _FCS] = crc32(frame).to_bytes(_FCS, "little")
-            view[at + result] = view[at + result] & result_kept | (size + _FCS) << mcnt_shift
+            view[at + result] = view[at + result] & result_kept | (size + _FCS & RMD2_MCNT) << mcnt_shift
             view[at + status_word] = status & kept | _WHOLE | match
             stored += 1
             stored_bytes += size

@@ -265,3 +265,33 @@ def test_capture_hook_sees_what_was_stored(rig: Rig) -> None:
     rig.port.waiting += [frame(500), frame(300, STRANGER), frame(200)]
     rig.engine.receive()
     assert seen == [frame(500), frame(200)]
+
+
+def test_filter_may_change_while_suspended(rig: Rig) -> None:
+    """SPND, new LADRF and CSR15, SPND off: the next frames meet the new filter (Linux' set_rx_mode)."""
+    rig.lend_all(3)
+    rig.port.waiting += [frame(60, GROUP), frame(61)]
+    rig.engine.receive()
+    rig.write_csr(5, 0x0001)
+    for i in range(4):
+        rig.write_csr(8 + i, 0xFFFF)
+    rig.write_csr(5, 0x0000)
+    rig.port.waiting.append(frame(62, GROUP))
+    rig.engine.receive()
+    rig.write_csr(5, 0x0001)
+    rig.write_csr(15, 0x8000)
+    rig.write_csr(5, 0x0000)
+    rig.port.waiting.append(frame(63, STRANGER))
+    rig.engine.receive()
+    received = [with_fcs(frame(61)), with_fcs(frame(62, GROUP)), with_fcs(frame(63, STRANGER))]
+    assert [rig.received(i) for i in range(3)] == received
+
+
+@pytest.mark.parametrize("size", [4091, 4092])
+def test_mcnt_has_twelve_bits(rig: Rig, size: int) -> None:
+    """A frame of 4096 bytes with FCS has MCNT 0; the reserved bits above it stay zero."""
+    rig.put(RX, 0, 0x10000, 4096, OWN)
+    rig.port.waiting.append(frame(size))
+    rig.engine.receive()
+    assert rig.get(RX, 0).result == (size + 4) % 4096
+    assert rig.get(RX, 0).flags == STP | ENP
