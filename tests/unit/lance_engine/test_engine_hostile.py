@@ -89,6 +89,41 @@ def test_any_ring_length_and_counter(length: int, counter: int) -> None:
     assert rig.guards_intact
 
 
+def test_position_beyond_the_ring_is_its_start() -> None:
+    """A ring counter that points behind the last descriptor means the first one."""
+    rig = Rig()
+    rig.boot()
+    rig.queue(0, FRAME)
+    rig.queue(9, FRAME)
+    rig.lend(0)
+    for csr in (72, 74):
+        rig.regs.words[CSR + csr] = (rig.csr(csr + 4) + 9) & 0xFFFF
+    rig.port.waiting.append(FRAME)
+    rig.kick()
+    rig.engine.receive()
+    assert not rig.get(TX, 0).owned
+    assert not rig.get(RX, 0).owned
+    assert rig.get(TX, 9).owned
+
+
+def test_frame_over_hundreds_of_tiny_buffers_is_bounded() -> None:
+    """One frame uses up 512 RMDs at most; a ring of 4096 one-byte buffers ends in an overrun."""
+    rig = Rig()
+    rig.boot()
+    rig.write_csr(0, 0x0004)
+    rig.write_csr(76, -4096 & 0xFFFF)
+    rig.write_csr(24, 0)
+    rig.write_csr(25, 0x0008)
+    rig.regs.words[CSR + 72] = rig.csr(76)
+    rig.write_csr(0, 0x0002)
+    rmd = (0x20000).to_bytes(4, "little") + b"\xff\xff\x00\x80" + bytes(8)
+    rig.ram[0x80000 : 0x80000 + 4096 * 16] = rmd * 4096
+    rig.port.waiting += [MAC + bytes(4000)] * 2
+    assert rig.engine.receive() == 1
+    assert sum(not rig.ram[at] & OWN for at in range(0x80007, 0x80000 + 4096 * 16, 16)) == 512
+    assert rig.counter("rx_errors") == 1
+
+
 def test_whole_memory_of_owned_descriptors_is_bounded() -> None:
     """65536 descriptors, all owned, all without STP: 512 are looked at per call, and the rest is pending."""
     rig = Rig()

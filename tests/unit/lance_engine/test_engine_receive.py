@@ -15,6 +15,11 @@ MISS, MERR, RINT = 0x1000, 0x0800, 0x0400
 BROADCAST = b"\xff" * 6
 GROUP = bytes.fromhex("01005e000001")
 STRANGER = bytes.fromhex("020000000001")
+UNICAST_WITH_GROUPS_HASH = next(
+    address
+    for address in (STRANGER[:5] + bytes([last]) for last in range(256))
+    if hash_index(address) == hash_index(GROUP)
+)
 
 
 def frame(size: int, destination: bytes = MAC) -> bytes:
@@ -52,9 +57,23 @@ def test_frame_lands_in_its_buffer_with_a_real_fcs(rig: Rig, size: int) -> None:
 def test_short_frame_is_padded_as_its_sender_would_have(rig: Rig, size: int) -> None:
     """The TAP hands over unpadded frames; on a wire they would have 60 bytes and FCS."""
     rig.lend(0)
+    at = rig.buffer_address(RX, 0)
+    rig.ram[at : at + 100] = b"\xee" * 100
     rig.port.waiting.append(frame(size))
     rig.engine.receive()
     assert rig.received(0) == with_fcs(frame(size) + bytes(60 - size))
+
+
+@pytest.mark.parametrize("room", [1, 14, 16, 59])
+def test_short_frame_is_padded_across_tiny_buffers(rig: Rig, room: int) -> None:
+    """Pad and FCS follow the frame into as many buffers as they need."""
+    rig.boot(rx_log2=7)
+    for index in range(64):
+        rig.put(RX, index, 0x10000 + index * room, room, OWN)
+    rig.port.waiting.append(frame(14))
+    rig.engine.receive()
+    assert bytes(rig.ram[0x10000 : 0x10000 + 64]) == with_fcs(frame(14) + bytes(46))
+    assert rig.get(RX, -(-64 // room) - 1).result == 64
 
 
 def test_frame_without_a_header_is_an_error(rig: Rig) -> None:
@@ -74,6 +93,7 @@ def test_frame_without_a_header_is_an_error(rig: Rig) -> None:
         (0x0000, BROADCAST, BAM),
         (0x0000, GROUP, LAFM),
         (0x0000, STRANGER, None),
+        (0x0000, UNICAST_WITH_GROUPS_HASH, None),
         (0x0000, bytes.fromhex("01005e000002"), None),
         (0x2000, MAC, None),
         (0x4000, BROADCAST, None),

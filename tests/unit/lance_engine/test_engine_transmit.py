@@ -56,6 +56,27 @@ def test_one_frame_goes_out_and_its_tmd_comes_back(rig: Rig) -> None:
     assert rig.csr(4) & 0x0008, "TXSTRT"
 
 
+@pytest.mark.parametrize("size", [42, 1000])
+def test_stale_error_bits_are_cleared(rig: Rig, size: int) -> None:
+    """The driver left old error bits in the TMD: none of them survives a good transmission, BCNT does."""
+    rig.queue(0, frame(size), 0xC3)
+    at = rig.where(TX, 0) + {0: 7, 3: 3}.get(rig.style, 11)
+    rig.ram[at] = 0xFC
+    rig.kick()
+    assert (rig.get(TX, 0).flags, rig.get(TX, 0).result, rig.get(TX, 0).size) == (STP | ENP, 0, size)
+
+
+@pytest.mark.parametrize("size", [42, 1000])
+def test_full_ring_in_one_go_leaves_nothing_pending(rig: Rig, size: int) -> None:
+    """As many frames as the ring has TMDs: all sent, TDMD clear."""
+    for index in range(8):
+        rig.queue(index, frame(size, index))
+    rig.kick()
+    assert len(rig.port.sent) == 8
+    assert not rig.engine.transmit_pending
+    assert not rig.csr(0) & TDMD
+
+
 def test_frames_leave_in_order_and_the_ring_wraps(rig: Rig) -> None:
     """Three turns of an eight-entry ring in bursts of five: each frame once, in order."""
     sent = [frame(60 + i, i) for i in range(25)]
