@@ -33,11 +33,11 @@ __all__ = ["Stack"]
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
 
-_PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "world")}
+_PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "gate", "world")}
 _EVENTS: Final = {
     "guest": ("bell-guest", "bell-vmm", "wake"),
     "vmm": ("bell-guest", "bell-vmm", "bell-vmapp", "wake", "kick"),
-    "vmapp": ("bell-vmm", "bell-vmapp", "kick"),
+    "vmapp": ("bell-guest", "bell-vmm", "bell-vmapp", "kick"),
 }
 
 

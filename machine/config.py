@@ -77,7 +77,7 @@ class Settings:
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
-        self._check_integer("probe_rounds", 0, 20_000)
+        self._check_integer("probe_rounds", 0, 10_000)  # both series must fit into one control message
         check_sound(self.doorbell, self.cpus)
 
     def _check_cpus(self) -> None:

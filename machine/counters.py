@@ -47,7 +47,6 @@ COUNTERS: Final[tuple[Counter, ...]] = (
     Counter("sends_combined", VMM, "transmit requests that were queued and not switched for at once"),
     Counter("irqs_raised", VMM, "virtual interrupts the 8259 pair handed to the guest's CPU"),
     Counter("host_irqs", VMM, "host interrupts that arrived in the VMM world"),
-    Counter("host_world_ns", VMM, "time from leaving the VMM world to being back in it"),
     Counter("tx_frames", VMAPP, "frames the Lance sent"),
     Counter("tx_bytes", VMAPP, "their bytes, without FCS"),
     Counter("tx_errors", VMAPP, "frames the Lance gave up on (bad chain, bad address, no carrier)"),
@@ -63,6 +62,7 @@ COUNTERS: Final[tuple[Counter, ...]] = (
     Counter("tap_write_errors", VMAPP, "write() calls that the kernel refused"),
     Counter("selects", VMAPP, "select() calls"),
     Counter("tx_polls", VMAPP, "times the chip looked for a TMD without being told to"),
+    Counter("host_world_ns", VMAPP, "time in the host world, select() for an idle guest included"),
     Counter("select_ns", VMAPP, "time blocked in select() for an idle guest"),
 )
 

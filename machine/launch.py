@@ -7,6 +7,7 @@ over the control channel. ``start`` turns that into a :class:`Station`, the proc
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import signal
 import sys
@@ -78,7 +79,7 @@ def _station(role: str, record: dict[str, Any], control: Channel) -> Station:
     gate = _map(record, "gate", layout.GATE_BYTES).cast("Q")
     world_page = _map(record, "world", layout.WORLD_BYTES)
     world = world_page.cast("Q")
-    neighbours = {"guest": ("guest", "vmm"), "vmm": ROLES, "vmapp": ("vmm", "vmapp")}[role]
+    neighbours = {"guest": ("guest", "vmm"), "vmm": ROLES, "vmapp": ROLES}[role]
     bells = {name: _make_bell(name, record, settings, _spin_flags(name, gate, world)) for name in neighbours}
     return Station(
         role=role,
@@ -123,6 +124,8 @@ def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int
         control.send({"event": "ready", "pid": os.getpid()})
         if control.receive() is None:
             return 1
+        gc.freeze()  # what lives now lives to the end, and the loops make no reference cycles
+        gc.disable()
         loop()
     except ControlError:
         return 1  # the supervisor is gone; there is nobody to tell

@@ -4,7 +4,7 @@
 object   mapped by              written by                     holds
 ======== ====================== ============================== =========================================
 ram      guest, vmapp           guest, vmapp (DMA)             guest physical memory, address 0 first
-gate     guest, vmm             word by word, see below        trap ring, interrupt mailbox, RAP store
+gate     guest, vmm, vmapp      word by word, see below        trap ring, interrupt mailbox, RAP store
 world    vmm, vmapp             the world that runs            world-switch record, Lance state
 counters supervisor and writer  one process per page           ``machine.counters``, port statistics
 ======== ====================== ============================== =========================================
@@ -34,7 +34,8 @@ __all__ = [
     "SLEEPS_VMAPP",
     "SLEEPS_VMM",
     "SLEEPS_VMM_IN_WORLD",
-    "SWITCH_SAMPLES",
+    "SWITCHES_BACK",
+    "SWITCHES_THERE",
     "SWITCH_SAMPLE_COUNT",
     "TRAP_CANCEL",
     "WORLD_BYTES",
@@ -58,11 +59,12 @@ LANCE_OFFSET: Final = 1024  # bytes from the start of the object
 WORLD_BYTES: Final = PAGE
 
 # counters: one page per process; the vmm's is followed by its port table and its last world-switch times.
-COUNTER_PAGE_BYTES: Final = 3 * PAGE
+COUNTER_PAGE_BYTES: Final = 4 * PAGE
 PORT_TABLE: Final = PAGE // 8  # word index of the first entry
 PORT_WORDS: Final = 4  # port + 1 (0: entry free), reads, writes, nanoseconds
 PORT_SLOTS: Final = PAGE // 8 // PORT_WORDS
-SWITCH_SAMPLES: Final = 2 * PAGE // 8  # word index of the first of the last SWITCH_SAMPLE_COUNT switch times, ns
 SWITCH_SAMPLE_COUNT: Final = PAGE // 8  # a power of two
+SWITCHES_THERE: Final = 2 * PAGE // 8  # word index of the last times from the vmm to vmapp, ns
+SWITCHES_BACK: Final = 3 * PAGE // 8  # and of those from vmapp to the vmm; not where vmapp resumed the guest
 
 assert LANCE_OFFSET + 4 * STATE_WORDS <= WORLD_BYTES

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import select
-import time
+from collections.abc import Callable
+from time import monotonic_ns
 from typing import Final
 
-from machine import world
+from machine import ring, world
 from machine.counters import VMAPP, indices
 from machine.lance.regfile import RegisterFile
 from machine.lance.state import IRQ_LEVEL
@@ -23,7 +24,22 @@ __all__ = ["HostWorld"]
 
 _COUNTERS: Final = indices(VMAPP)
 _SELECTS: Final = _COUNTERS["selects"]
+_HOST_NS: Final = _COUNTERS["host_world_ns"]
 _SELECT_NS: Final = _COUNTERS["select_ns"]
+
+_WORLD: Final = world.WORLD
+_REASON: Final = world.REASON
+_KEY: Final = world.KEY
+_VALUE: Final = world.VALUE
+_RESULT: Final = world.RESULT
+_ENTERED_NS: Final = world.ENTERED_NS
+_LEFT_NS: Final = world.LEFT_NS
+_LINE: Final = world.LINE
+_SLOT: Final = world.SLOT
+_RESUMED: Final = world.RESUMED
+_HOST: Final = world.HOST_WORLD
+_VMM: Final = world.VMM_WORLD
+_IO: Final = world.REASON_IO
 
 _FIRST_POLL_MS: Final = 2  # the chip looks for TMDs every 1.97 ms (CSR47 = 0) ...
 _LONGEST_POLL_MS: Final = 64  # ... but an idle one that keeps finding none looks less often, to stay idle
@@ -38,12 +54,15 @@ class HostWorld:
         self._lance = station.lance
         self._counters = station.counters
         self._bell = station.bells["vmapp"]
+        self._gate = station.gate
         self._vmm = station.bells["vmm"]
+        self._guest = station.bells["guest"]
         self._kick_fd = station.fds["kick"]
         self._registers = registers
         self._engine = engine
-        self._tap = select.poll()
-        self._tap.register(station.fds["tap"], select.POLLIN)
+        self._bound: dict[int, Callable[[int], int]] = {}
+        self._tap = select.epoll()
+        self._tap.register(station.fds["tap"], select.EPOLLIN)
         self._kick = select.poll()
         self._kick.register(self._kick_fd, select.POLLIN)
         self._both = select.poll()
@@ -53,38 +72,54 @@ class HostWorld:
 
     def run(self) -> None:
         """Serves the vmm for ever; the supervisor ends it."""
-        record, bell = self._world, self._bell
+        record, wait, ring_vmm, bound = self._world, self._bell.wait, self._vmm.ring, self._bound
+        counters, look, lance, gate = self._counters, self._tap.poll, self._lance, self._gate
+        ring_guest = self._guest.ring
+        result = spent = 0
         while True:
-            while record[world.WORLD] != world.HOST_WORLD:
-                bell.wait(record, world.WORLD, world.VMM_WORLD)
-            record[world.ENTERED_NS] = time.monotonic_ns()
-            reason = record[world.REASON]
-            if reason == world.REASON_IO:
-                self._access(record)
-            elif reason == world.REASON_HLT:
+            while record[_WORLD] != _HOST:
+                wait(record, _WORLD, _VMM)
+            record[_ENTERED_NS] = entered = monotonic_ns()
+            if record[_REASON] == _IO:
+                key = record[_KEY]
+                access = bound.get(key) or self._bind(key)
+                record[_RESULT] = result = access(record[_VALUE])
+            elif record[_REASON] == world.REASON_HLT:
                 self._idle()
             else:
                 self._engine.poll()
-            self._look()
-            record[world.LEFT_NS] = time.monotonic_ns()
-            record[world.WORLD] = world.VMM_WORLD
-            self._vmm.ring()
+            counters[_SELECTS] += 1  # at each return to the host world vmapp looks at the TAP (section 2.3)
+            if look(0, 1):
+                self._take_frames()
+            record[_LEFT_NS] = left = monotonic_ns()
+            counters[_HOST_NS] = spent = spent + left - entered
+            slot = record[_SLOT]
+            if slot == world.NO_SLOT or lance[IRQ_LEVEL] != record[_LINE]:
+                record[_WORLD] = _VMM
+                ring_vmm()
+            else:  # nothing is left for the vmm to do: resume the guest in its stead (machine.world)
+                gate[slot + ring.RESULT] = result
+                record[_RESUMED] = 1
+                record[_WORLD] = _VMM
+                gate[slot] = ring.COMPLETE
+                ring_guest()
 
-    def _access(self, record: memoryview) -> None:
-        kind, width, offset = unpack_key(record[world.KEY])
-        if kind == KIND_IN:
-            record[world.RESULT] = self._registers.read(offset, width)
-            return
-        record[world.RESULT] = 0
-        effect = self._registers.write(offset, width, record[world.VALUE])
-        if effect:
-            self._engine.run(effect)
+    def _bind(self, key: int) -> Callable[[int], int]:
+        """The function of the value written that carries out the access ``key``; bound once, used ever after."""
+        kind, width, offset = unpack_key(key)
+        registers, engine = self._registers, self._engine
 
-    def _look(self) -> None:
-        """select() on the host TAP at each return to the host world; frames go into the receive ring."""
-        self._counters[_SELECTS] += 1
-        if self._tap.poll(0):
-            self._take_frames()
+        def read(_value: int) -> int:
+            return registers.read(offset, width)
+
+        def write(value: int) -> int:
+            effect = registers.write(offset, width, value)
+            if effect:
+                engine.run(effect)
+            return 0
+
+        self._bound[key] = access = read if kind == KIND_IN else write
+        return access
 
     def _take_frames(self) -> None:
         """Receives; frames that find no free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
@@ -92,7 +127,7 @@ class HostWorld:
         if engine.receive():
             self._refused_since = 0
             return
-        now = time.monotonic_ns()
+        now = monotonic_ns()
         if not self._refused_since:
             self._refused_since = now
         elif now - self._refused_since > _PATIENCE_NS:
@@ -119,9 +154,9 @@ class HostWorld:
         if self._refused_since:  # no free RMD: do not spin on a readable TAP
             events, timeout_ms = self._kick, _FIRST_POLL_MS
         self._counters[_SELECTS] += 1
-        started = time.monotonic_ns()
+        started = monotonic_ns()
         ready = events.poll(timeout_ms)
-        self._counters[_SELECT_NS] += time.monotonic_ns() - started
+        self._counters[_SELECT_NS] += monotonic_ns() - started
         if not ready and self._refused_since:
             self._take_frames()
         return ready

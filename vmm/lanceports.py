@@ -7,6 +7,7 @@ mode's optimisations.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from machine.config import Mode
@@ -41,9 +42,7 @@ class LancePorts:
         return lambda value: registers.write(offset, width, value)
 
     def _bind_switch(self, kind: int, offset: int, width: int) -> Access:
-        io = self._switch.io
-        key = pack_key(kind, width, offset)
-        return lambda value: io(key, value)
+        return partial(self._switch.io, pack_key(kind, width, offset))
 
     def read(self, offset: int, width: int) -> int:
         return self.bind(0, KIND_IN, offset, width)(0)

@@ -29,6 +29,7 @@ _RING_WORDS: Final = SLOTS * SLOT_WORDS
 _KEY: Final = ring.KEY
 _VALUE: Final = ring.VALUE
 _RESULT: Final = ring.RESULT
+_NO_SLOT: Final = world.NO_SLOT
 
 
 class Monitor:
@@ -71,21 +72,29 @@ class Monitor:
             self._special(base, gate[base + _KEY])
             return
         access, statistics, is_out = bound
+        switch = self._switch
+        counters = self._counters
         started = monotonic_ns()
-        if is_out:
+        if is_out and self._posted:
             value = gate[base + _VALUE]
-            if self._posted:
-                self._complete(base)
-                access(value)
-            else:
-                access(value)
+            self._complete(base)
+            access(value)
         else:
-            gate[base + _RESULT] = access(0)
+            switch.slot = base
+            result = access(gate[base + _VALUE])
+            switch.slot = _NO_SLOT
+            if switch.resumed:  # vmapp has completed the slot, and no interrupt is due
+                switch.resumed = False
+                self._base = (base + SLOT_WORDS) % _RING_WORDS
+                counters[statistics + 1 + is_out] += 1
+                counters[statistics + 3] += switch.left_ns() - started
+                return
+            gate[base + _RESULT] = result
+            if self._pic.output:
+                self._deliver()
+            self._complete(base)
         if self._pic.output:
             self._deliver()
-        if self._base == base:
-            self._complete(base)
-        counters = self._counters
         counters[statistics + 1 + is_out] += 1
         counters[statistics + 3] += monotonic_ns() - started
 

@@ -13,18 +13,26 @@ from machine import world
 from machine.counters import VMM, indices
 from machine.lance.state import IRQ_LEVEL
 from machine.launch import Station
-from machine.layout import SWITCH_SAMPLE_COUNT, SWITCH_SAMPLES
+from machine.layout import SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ring import POSTED
 from vmm.pic import PicPair
 
 __all__ = ["WorldSwitch"]
 
 _COUNTERS: Final = indices(VMM)
-_HOST_NS: Final = _COUNTERS["host_world_ns"]
 _BY_REASON: Final = {reason: _COUNTERS[name] for reason, name in world.REASONS.items()}
 _SAMPLE_MASK: Final = SWITCH_SAMPLE_COUNT - 1
 _WORLD: Final = world.WORLD
 _REASON: Final = world.REASON
+_KEY: Final = world.KEY
+_VALUE: Final = world.VALUE
+_RESULT: Final = world.RESULT
+_SLOT: Final = world.SLOT
+_NO_SLOT: Final = world.NO_SLOT
+_IO: Final = world.REASON_IO
+_RESUMED: Final = world.RESUMED
+_ENTERED_NS: Final = world.ENTERED_NS
+_LEFT_NS: Final = world.LEFT_NS
 _HOST: Final = world.HOST_WORLD
 _VMM: Final = world.VMM_WORLD
 
@@ -44,9 +52,10 @@ class WorldSwitch:
         "_pic",
         "_pic_line",
         "_ring_vmapp",
-        "_sample",
         "_wait",
         "_world",
+        "resumed",
+        "slot",
     )
 
     def __init__(self, station: Station, pic: PicPair, pic_line: int) -> None:
@@ -60,15 +69,23 @@ class WorldSwitch:
         self._pic = pic
         self._pic_line = pic_line
         self._line = 0
-        self._sample = 0
+        self._world[_SLOT] = _NO_SLOT
+        self.slot = _NO_SLOT  # the trap slot that vmapp may complete
+        self.resumed = False  # vmapp has completed it; the caller resets this
 
     def io(self, key: int, value: int) -> int:
-        """Has vmapp carry out one port access (``machine.ring.pack_key``); returns the value read, 0 for OUT."""
+        """Has vmapp carry out one port access (``machine.ring.pack_key``); returns the value read, 0 for OUT.
+
+        With ``slot`` set, vmapp may complete that trap slot itself; ``resumed`` then says that it has.
+        """
         record = self._world
-        record[world.KEY] = key
-        record[world.VALUE] = value
-        self.run(world.REASON_IO)
-        return record[world.RESULT]
+        record[_KEY] = key
+        record[_VALUE] = value
+        record[_SLOT] = self.slot
+        self.run(_IO)
+        if self.resumed:
+            return 0  # the guest has the result already
+        return record[_RESULT]
 
     def run(self, reason: int) -> None:
         """One switch there and one back; vmapp does what ``reason`` asks and looks at its TAP."""
@@ -107,13 +124,23 @@ class WorldSwitch:
 
     def _account(self, left: int, reason: int) -> None:
         """Counts and times a switch that is over, and passes INTA# on to the 8259 pair if it has changed."""
-        back = monotonic_ns()
         record, counters = self._world, self._counters
-        counters[_BY_REASON[reason]] += 1
-        counters[_HOST_NS] += back - left
-        self._sample = sample = self._sample + 1 & _SAMPLE_MASK
-        counters[SWITCH_SAMPLES + sample] = record[world.ENTERED_NS] - left + back - record[world.LEFT_NS]
+        counter = _BY_REASON[reason]
+        counters[counter] = count = counters[counter] + 1
+        sample = count & _SAMPLE_MASK
+        counters[SWITCHES_THERE + sample] = record[_ENTERED_NS] - left
+        if record[_RESUMED]:
+            record[_RESUMED] = 0
+            self.resumed = True
+            return
+        record[_SLOT] = _NO_SLOT
+        counters[SWITCHES_BACK + sample] = monotonic_ns() - record[_LEFT_NS]
         level = self._lance[IRQ_LEVEL]
         if level != self._line:
-            self._line = level
+            self._line = record[world.LINE] = level
             self._pic.set_line(self._pic_line, level)
+
+    def left_ns(self) -> int:
+        """CLOCK_MONOTONIC at which vmapp last gave the processor back."""
+        left: int = self._world[_LEFT_NS]
+        return left
