@@ -17,6 +17,7 @@ __all__ = [
     "ProcessDiedError",
     "SetupError",
     "StackError",
+    "StartInterruptedError",
     "UnsoundDoorbellError",
     "WorldswitchError",
 ]
@@ -48,6 +49,12 @@ class NetworkError(WorldswitchError):
 
 class StackError(WorldswitchError):
     """A stack of that name is in use, is not there, or does not answer."""
+
+
+class StartInterruptedError(WorldswitchError):
+    """Somebody ended the stack while it was starting: by a signal, or by closing the terminal it was to report to."""
+
+    exit_status = 130  # 128 + SIGINT, as a shell has it
 
 
 class ControlError(WorldswitchError):

@@ -121,6 +121,7 @@ def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int
         pin(station.settings.cpus)
         loop = prepare(station)
         drop_privileges()
+        die_with_parent(record["parent"])  # again: the kernel forgets the request when a process changes its user
         control.send({"event": "ready", "pid": os.getpid()})
         if control.receive() is None:
             return 1
