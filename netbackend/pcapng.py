@@ -14,7 +14,7 @@ from typing import Final
 
 from machine.errors import SetupError
 
-__all__ = ["INBOUND", "OUTBOUND", "SNAPLEN", "PcapngWriter"]
+__all__ = ["INBOUND", "OUTBOUND", "SNAPLEN", "PcapngWriter", "open_capture"]
 
 INBOUND: Final = 1  # epb_flags, bits 0 and 1
 OUTBOUND: Final = 2
@@ -43,6 +43,21 @@ _BUFFER: Final = 1 << 18  # bytes: some 160 full frames to a write()
 _FLUSH_NS: Final = 1_000_000_000
 
 
+def open_capture(path: str) -> int:
+    """Makes or truncates capture file ``path``; its descriptor, blocking and close-on-exec.
+
+    A FIFO needs a reader already. SetupError, one line, if it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o644)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise SetupError(f"cannot write capture file {path}: {reason}; choose another path") from None
+    os.set_blocking(fd, True)
+    return fd
+
+
 class PcapngWriter:
     """Writes frames to the capture file ``path``, through a buffer that is never older than a second.
 
@@ -50,8 +65,11 @@ class PcapngWriter:
     ``flush_if_due`` now and then. Failures to write (disk full) raise SetupError, one line, and end the capture.
     """
 
-    def __init__(self, path: str, interfaces: Sequence[str] = ("tap0",)) -> None:
-        """Makes or truncates the file. ``interfaces``: names; ``write`` refers to them by index."""
+    def __init__(self, path: str, interfaces: Sequence[str] = ("tap0",), fd: int | None = None) -> None:
+        """Makes or truncates the file, or takes over ``fd``, where it is already open (``open_capture``).
+
+        ``interfaces``: names; ``write`` refers to them by index.
+        """
         self._path = path
         self._interfaces = len(interfaces)
         self._buffer = bytearray(_BUFFER)
@@ -59,10 +77,7 @@ class PcapngWriter:
         self._words = self._bytes.cast("I")  # every block begins at a multiple of 4
         self._used = 0
         self._flushed_at = time.monotonic_ns()
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise SetupError(f"cannot write capture file {path}: {error.strerror}; choose another path") from None
+        self._fd = open_capture(path) if fd is None else fd
         self._append(_section_header())
         for name in interfaces:
             self._append(_interface_description(name))
