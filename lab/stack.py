@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ import posix_ipc
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
-from machine.errors import ControlError, ProcessDiedError
+from machine.errors import ControlError, ProcessDiedError, StartInterruptedError
 from machine.launch import ROLES
 from machine.shm import attach, create
 from netbackend.tap import enable_host_interrupts
@@ -52,14 +53,19 @@ class _Child:
 class Stack:
     """Guest, vmm and vmapp. Use as a context manager, or call ``close``; both may happen twice.
 
-    ``guest_tap``, ``host_tap``: non-blocking TAP descriptors; they stay the caller's. ``mac``: six bytes.
+    ``guest_tap``, ``host_tap``: non-blocking TAP descriptors; they stay the caller's, as does ``capture``, the open
+    file that vmapp writes a pcapng capture to. ``mac``: six bytes.
     """
 
-    def __init__(self, settings: Settings, guest_tap: int, host_tap: int, mac: bytes) -> None:
+    def __init__(
+        self, settings: Settings, guest_tap: int, host_tap: int, mac: bytes, capture: int | None = None
+    ) -> None:
         self.settings = settings
         self.counters: dict[str, memoryview] = {}
         self._taps = {"guest": guest_tap, "vmapp": host_tap}
+        self._capture = capture
         self._mac = mac
+        self._stops: tuple[int, ...] = ()
         self._fds: dict[str, int] = {}
         self._children: dict[str, _Child] = {}
         self._semaphores: dict[str, str] = {}
@@ -68,14 +74,18 @@ class Stack:
 
     # -- start ----------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, stops: Sequence[int] = (), spawned: Callable[[], None] = lambda: None) -> None:
         """Creates everything and lets the guest boot; returns when its driver is up.
 
-        ProcessDiedError, with the process's own words where it had any, if one of them does not make it.
+        ``stops``: descriptors; StartInterruptedError as soon as one is readable. ``spawned`` is called when the
+        processes exist, and still end by themselves if this one does. ProcessDiedError, with the process's own
+        words where it had any, if one of them does not make it.
         """
+        self._stops = tuple(stops)
         self._create_objects()
         for role in ROLES:
             self._spawn(role)
+        spawned()
         for child in self._children.values():
             child.control.send(self._record(child.role))
         deadline = time.monotonic() + _START_SECONDS
@@ -119,6 +129,8 @@ class Stack:
         fds = {name: self._fds[name] for name in names} | {"counters": self._fds[f"counters-{role}"]}
         if role in self._taps:
             fds["tap"] = self._taps[role]
+        if role == "vmapp" and self._capture is not None:
+            fds["pcap"] = self._capture
         return fds
 
     def _spawn(self, role: str) -> None:
@@ -129,6 +141,7 @@ class Stack:
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             cwd="/",
+            process_group=0,  # the terminal's Ctrl-C is for the supervisor
         )
         there.close()
         self._children[role] = _Child(role, process, here, os.pidfd_open(process.pid))
@@ -150,9 +163,13 @@ class Stack:
             poll.register(child.control.fileno(), select.POLLIN)
             for other in self._children.values():
                 poll.register(other.pidfd, select.POLLIN)
+            for fd in self._stops:
+                poll.register(fd, select.POLLIN)
             ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not ready:
                 raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
+            if any(fd in self._stops for fd, _ in ready):
+                raise StartInterruptedError("the start was interrupted; everything is removed again")
             if any(fd == child.control.fileno() for fd, _ in ready):
                 message = child.control.receive(1.0)
                 if message is not None and message.get("event") == event:
@@ -222,12 +239,19 @@ class Stack:
 
 def _epitaph(child: _Child) -> str:
     status = child.process.returncode
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
     with contextlib.suppress(ControlError):
         message = child.control.receive(0.0)
         if message is not None and "message" in message:
             how += f": {message['message']}"
     return f"process {child.role} (pid {child.process.pid}) {how}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal other than the first and the last has no name
+        return f"signal {number}"
 
 
 def _reap(child: _Child, deadline: float) -> None:
