@@ -192,6 +192,11 @@ class Stack:
         """Role -> pidfd, readable when the process has ended."""
         return {role: child.pidfd for role, child in self._children.items()}
 
+    @property
+    def controls(self) -> dict[str, Channel]:
+        """Role -> control channel, readable when the process says something; {"event": "notice"} is for the user."""
+        return {role: child.control for role, child in self._children.items()}
+
     def died(self) -> str | None:
         """One line on the first process found dead, its own last words included; None while all live."""
         for child in self._children.values():

@@ -1,0 +1,97 @@
+"""The ``worldswitch`` program: finds the subcommand, and turns every deliberate failure into one line.
+
+Only the module of the subcommand that was asked for is imported. Such a module has ``configure(parser)``, which
+adds its arguments, and ``run(args)``, which returns the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from machine.errors import ConfigError, SetupError, WorldswitchError
+
+__all__ = ["COMMANDS", "main"]
+
+_PROGRAM: Final = "worldswitch"
+
+# name -> (module, what it does, in the words of --help)
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "up": ("lab.commands.up", "start a stack: guest, vmm, vmapp and their network"),
+    "exec": ("lab.commands.execute", "run a program on one of the stack's machines"),
+    "status": ("lab.commands.status", "show processes, settings and counters"),
+    "down": ("lab.commands.down", "end a stack and remove everything it made"),
+    "demo": ("lab.demo", "a stack, traffic through it, and where the time went"),
+    "bench": ("lab.bench", "measure: see `worldswitch bench --help`"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line each."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns the exit status (2: bad arguments, 130: interrupted)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except WorldswitchError as error:
+        print(f"{_PROGRAM}: {_one_line(error)}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"{_PROGRAM}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    args = _parse(arguments, chosen)
+    status: int = importlib.import_module(COMMANDS[args.command][0]).run(args)
+    sys.stdout.flush()
+    return status
+
+
+def _parse(arguments: list[str], chosen: str | None) -> argparse.Namespace:
+    """The arguments, parsed. What follows "--" is the command of ``exec``, and nobody else's business."""
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = _Parser(
+        prog=_PROGRAM,
+        description="The hosted I/O virtualization architecture of VMware Workstation, as Linux processes.",
+        epilog="Each command has its own --help.",
+        allow_abbrev=False,
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        if name == chosen:
+            _module(name, module).configure(subparser)
+    args = parser.parse_args(arguments[:split])
+    if args.command == "exec":
+        args.words += arguments[split + 1 :]
+    elif split < len(arguments):
+        parser.error(f"{args.command} takes no -- COMMAND")
+    return args
+
+
+def _module(name: str, module: str) -> argparse.Namespace:
+    try:
+        found: argparse.Namespace = importlib.import_module(module)  # type: ignore[assignment]
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise SetupError(f"this installation has no {name}") from None
+        raise SetupError(f"Python has no module {error.name!r}: run scripts/setup") from None
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

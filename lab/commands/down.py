@@ -1,0 +1,74 @@
+"""``worldswitch down``: ends stacks, and finishes the work of supervisors that were killed."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from typing import Final
+
+from lab import processes, recovery
+from lab.options import add_name
+from lab.preflight import require_root
+from lab.rundir import BASE, Record, RunDirectory, names, state_of
+from machine.errors import StackError
+
+__all__ = ["configure", "end_stack", "run"]
+
+_PATIENCE_SECONDS: Final = 15.0
+_LOCK_SECONDS: Final = 5.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One stack or all."""
+    add_name(parser)
+    parser.add_argument("--all", action="store_true", help="every stack on this machine")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 also when there is nothing to do."""
+    require_root()
+    chosen = names() if args.all else [args.name]
+    if not chosen:
+        print("nothing to do: no stack is up")
+    for name in chosen:
+        print(end_stack(name))
+    return 0
+
+
+def end_stack(name: str) -> str:
+    """Ends the stack, or what is left of it; answers with one line on what there was to do."""
+    directory = RunDirectory(name)
+    if not (BASE / name).is_dir():
+        return f"nothing to do: no stack {name} is up"
+    record = directory.load()
+    state = state_of(record)
+    if record is not None and state in ("starting", "running"):
+        _ask(name, record)
+        if directory.load() is None:
+            return f"stack {name} is down"
+    return _finish(directory, state)
+
+
+def _ask(name: str, record: Record) -> None:
+    """The supervisor takes SIGTERM as a request, at any moment; one that does not react is killed."""
+    supervisor = [record["supervisor"]]
+    if processes.end(supervisor, signal.SIGTERM, _PATIENCE_SECONDS):
+        return
+    if not processes.end(supervisor, signal.SIGKILL, _PATIENCE_SECONDS):
+        raise StackError(f"the supervisor of stack {name!r} (pid {supervisor[0]['pid']}) does not end")
+
+
+def _finish(directory: RunDirectory, state: str) -> str:
+    """No supervisor is left to do it."""
+    directory.claim(_LOCK_SECONDS)
+    record = directory.load()
+    try:
+        if record is not None:
+            recovery.clean(directory, record)
+    except BaseException:
+        directory.release(keep_record=True)
+        raise
+    directory.release()
+    if state == "stopped" and record is not None:
+        return f"stack {directory.name} had ended by itself: {record['reason']}"
+    return f"stack {directory.name} is down; its supervisor had been killed, and what it left is removed"

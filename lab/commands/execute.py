@@ -1,0 +1,72 @@
+"""``worldswitch exec``: becomes a program on one of the stack's machines: in its namespace, on its CPUs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import Final
+
+from lab.options import add_name
+from lab.preflight import require_root
+from lab.rundir import Record, RunDirectory, state_of
+from machine.errors import ConfigError, StackError
+from machine.process import pin
+from netbackend import namespaces
+
+__all__ = ["MACHINES", "configure", "cpus_of", "run"]
+
+MACHINES: Final = ("guest", "host", "peer", "native")
+
+_NOT_EXECUTABLE: Final = 126  # as POSIX shells have it
+_NOT_FOUND: Final = 127
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Where, and what."""
+    add_name(parser)
+    parser.add_argument("machine", choices=MACHINES, metavar="MACHINE", help=" or ".join(MACHINES))
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="the program, its arguments")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns only if the program cannot be started: 126 or 127."""
+    if not args.words:
+        raise ConfigError(f"what shall {args.machine} run? worldswitch exec {args.machine} -- COMMAND...")
+    require_root()
+    record = RunDirectory(args.name).load()
+    if record is None or state_of(record) != "running":
+        raise StackError(f"stack {args.name!r} is {state_of(record)}: start it with `worldswitch up`")
+    namespaces.enter(_namespace(record, args.machine))
+    pin(cpus_of(args.machine, tuple(record["settings"]["cpus"])))
+    return _become(args.words)
+
+
+def cpus_of(machine: str, cpus: tuple[int, ...]) -> tuple[int, ...]:
+    """CPUs of a machine's programs: the peer is another computer, so it gets those that the stack does not use."""
+    if machine != "peer":
+        return cpus
+    every = os.sched_getaffinity(0)
+    return tuple(sorted(every - set(cpus) or every))
+
+
+def _namespace(record: Record, machine: str) -> str:
+    for entry in record["network"]["namespaces"]:
+        if entry["role"] == machine and namespaces.identity(entry["name"]) == (entry["device"], entry["inode"]):
+            name: str = entry["name"]
+            return name
+    raise StackError(f"the network namespace of {machine} is gone: `worldswitch down`, then up again")
+
+
+def _become(words: list[str]) -> int:
+    sys.stdout.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores these, and the program would inherit that
+    try:
+        os.execvp(words[0], words)
+    except (OSError, ValueError) as error:
+        found = isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        print(f"worldswitch: cannot run {words[0]!r}: {reason}", file=sys.stderr)
+        return _NOT_EXECUTABLE if found else _NOT_FOUND

@@ -1,0 +1,58 @@
+"""A supervisor that outlives its terminal: own session, no terminal, its start still reported to whoever asked."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from machine.control import Channel
+
+__all__ = ["launch", "log_to"]
+
+_UMASK: Final = 0o022
+
+
+def launch(work: Callable[[Channel], None]) -> Channel:
+    """Runs ``work`` in a daemon and returns the other end of the channel that it is given.
+
+    The daemon ends when ``work`` returns. If it raises, that is a defect: the traceback goes through the channel.
+    """
+    here, there = Channel.pair()
+    child = os.fork()
+    if child == 0:
+        here.close()
+        _become_daemon(there, work)
+    there.close()
+    os.waitpid(child, 0)
+    return here
+
+
+def _become_daemon(channel: Channel, work: Callable[[Channel], None]) -> None:
+    """Does not return. The second fork gives up the session's leadership, and so any way to gain a terminal."""
+    status = 1
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            os.chdir("/")
+            os.umask(_UMASK)
+            log_to(Path(os.devnull))
+            work(channel)
+        status = 0
+    except Exception:
+        channel.send({"event": "failed", "message": traceback.format_exc(), "status": 1})
+        raise
+    finally:
+        os._exit(status)
+
+
+def log_to(path: Path) -> None:
+    """From now on nothing is read from a terminal, and what is written goes to ``path``."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd, standard in ((null, 0), (log, 1), (log, 2)):
+        os.dup2(fd, standard)
+    for fd in {null, log} - {0, 1, 2}:
+        os.close(fd)

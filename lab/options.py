@@ -1,0 +1,50 @@
+"""The command line's settings: one option each, and the layers that make them a :class:`Settings`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from machine.config import CHOICES, Settings, load_file, make_settings
+from machine.errors import ConfigError
+from netbackend.rate import parse_rate
+
+__all__ = ["DEFAULT_NAME", "add_name", "add_settings", "settings_from"]
+
+DEFAULT_NAME: Final = "default"
+
+_TEXTS: Final = ("name", "profile", "mode", "driver", "link", "doorbell", "pcap")
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """``--name``, for commands that work on a stack that is there."""
+    parser.add_argument("--name", default=DEFAULT_NAME, help="which stack (default: %(default)s)")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for each setting a user may want to choose; all default to None, "not given"."""
+    for key in ("profile", "mode", "driver", "doorbell"):
+        parser.add_argument(f"--{key}", metavar=key.upper(), help=" or ".join(CHOICES[key]))
+    parser.add_argument("--link", metavar="RATE", help="rate of the wire: 100mbit, 1gbit, any rate, or none")
+    parser.add_argument("--cpus", metavar="LIST", help="CPUs for guest, vmm and vmapp, such as 0 or 0,1")
+    parser.add_argument("--name", help=f"the stack's name (default: {DEFAULT_NAME})")
+    parser.add_argument("--pcap", metavar="FILE", help="capture the virtual NIC's frames in a pcapng file")
+    parser.add_argument("--config", metavar="TOML", type=Path, help="settings from a file; options win over it")
+
+
+def settings_from(args: argparse.Namespace) -> Settings:
+    """Checked settings: options over the file's over the profile's. ConfigError, one line, if they won't do."""
+    layer = load_file(args.config) if args.config is not None else {}
+    _check_types(args.config, layer)
+    keys = (*_TEXTS, "cpus")
+    settings = make_settings(layer, {key: getattr(args, key, None) for key in keys})
+    parse_rate(settings.link)
+    return settings
+
+
+def _check_types(path: Path | None, layer: Mapping[str, Any]) -> None:
+    for key in _TEXTS:
+        if key in layer and not isinstance(layer[key], str):
+            raise ConfigError(f'{path}: {key} = {layer[key]!r} must be text: write {key} = "..."')

@@ -1,0 +1,44 @@
+"""Finishing a supervisor's work when it could not: by the record in the run directory, and by nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+from lab import processes
+from lab.rundir import Record, RunDirectory
+from machine.errors import StackError
+from netbackend import namespaces, topology
+
+__all__ = ["clean"]
+
+_SHARED_MEMORY: Final = Path("/dev/shm")
+_OURS: Final = ("worldswitch-", "sem.worldswitch-")
+_SECONDS: Final = 2.0
+
+
+def clean(directory: RunDirectory, record: Record) -> None:
+    """Ends and removes what ``record`` lists and is still there. The caller holds the directory's lock.
+
+    The record stays until its owner releases the directory, so a clean-up that fails can be repeated.
+    """
+    if not processes.end(record["processes"].values(), signal.SIGKILL, _SECONDS):
+        raise StackError(f"processes of stack {directory.name!r} do not end; try `worldswitch down` again")
+    topology.remove(record["network"])
+    for name in record["planned"]:
+        # None of these existed when the record was begun. What is left of them was made, but not yet entered.
+        namespaces.remove(name)
+    _remove_shared_memory(record["supervisor"])
+
+
+def _remove_shared_memory(creator: processes.Identity) -> None:
+    """Removes objects whose creator, named in each (``machine.shm``, ``lab.stack``), died before unlinking them."""
+    if processes.identify(creator["pid"])["started"] not in (0, creator["started"]):
+        return  # another process has the number now, and may be creating objects
+    for name in os.listdir(_SHARED_MEMORY):
+        if name.startswith(_OURS) and name.split("-")[-2:-1] == [str(creator["pid"])]:
+            with contextlib.suppress(FileNotFoundError):
+                (_SHARED_MEMORY / name).unlink()

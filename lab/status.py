@@ -1,0 +1,108 @@
+"""What a stack has done so far: counters, port statistics, world-switch times, and what follows from them.
+
+Counters are ``machine.counters``; the port table and the switch times are ``machine.layout``. What is derived from
+them is derived here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from lab.stack import Stack
+from machine.counters import COUNTERS, read_all
+from machine.layout import PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
+from machine.ports import (
+    LANCE_DEFAULT_BASE,
+    LANCE_PORTS,
+    PIC_MASTER_COMMAND,
+    PIC_MASTER_DATA,
+    PIC_SLAVE_COMMAND,
+    PIC_SLAVE_DATA,
+)
+from machine.world import REASONS
+
+__all__ = ["COUNTER_NAMES", "DERIVED", "OTHER_PORTS", "derive", "measure", "ports_of", "switch_times"]
+
+Ports = dict[str, dict[str, int]]
+
+DERIVED: Final = {
+    "io_in": "port reads that trapped",
+    "io_out": "port writes that trapped",
+    "io_switched": "of both, those that needed a switch to the host world",
+    "io_handled_in_vmm": "of both, the others",
+    "world_switches": "switches vmm -> vmapp, whatever for; each has one switch back",
+    "pic_accesses": "of both, those to the two 8259A",
+    "handled_in_vmm_ns": "time in accesses to ports that never switch: all but the Lance's, and the Lance's RAP",
+}
+
+COUNTER_NAMES: Final = (*(counter.name for counter in COUNTERS), *DERIVED)
+
+OTHER_PORTS: Final = "other"  # the table's last entry: ports that found it full
+_PIC: Final = frozenset((PIC_MASTER_COMMAND, PIC_MASTER_DATA, PIC_SLAVE_COMMAND, PIC_SLAVE_DATA))
+_RAP: Final = LANCE_DEFAULT_BASE + 0x12
+_LANCE: Final = range(LANCE_DEFAULT_BASE, LANCE_DEFAULT_BASE + LANCE_PORTS)
+_HIGHEST_PORT: Final = 0xFFFF
+
+
+def measure(stack: Stack) -> dict[str, Any]:
+    """{"counters", "ports", "world_switch_ns"} of a running stack; integers, so that any encoding carries them."""
+    page = stack.counters["vmm"]
+    counters = dict(read_all(stack.counters))
+    ports = ports_of(page)
+    return {"counters": counters | derive(counters, ports), "ports": ports, "world_switch_ns": switch_times(page)}
+
+
+def ports_of(page: memoryview) -> Ports:
+    """The vmm's port table: port as "0x1010" -> reads, writes, and ns from trap to answer. ``page``: format "Q"."""
+    found: Ports = {}
+    for slot in range(PORT_SLOTS):
+        start = PORT_TABLE + slot * PORT_WORDS
+        name, reads, writes, ns = page[start : start + PORT_WORDS]
+        if name:
+            label = f"{name - 1:#06x}" if name - 1 <= _HIGHEST_PORT else OTHER_PORTS
+            found[label] = {"reads": reads, "writes": writes, "ns": ns}
+    return found
+
+
+def derive(counters: Mapping[str, int], ports: Ports) -> dict[str, int]:
+    """The counters that follow from others (``DERIVED``)."""
+    io_in = sum(port["reads"] for port in ports.values())
+    io_out = sum(port["writes"] for port in ports.values())
+    switched = counters["switches_for_io"]
+    return {
+        "io_in": io_in,
+        "io_out": io_out,
+        "io_switched": switched,
+        "io_handled_in_vmm": max(0, io_in + io_out - switched),  # max: the vmm counts on between two of our reads
+        "world_switches": sum(counters[name] for name in REASONS.values()),
+        "pic_accesses": _total(ports, lambda number: number in _PIC, ("reads", "writes")),
+        "handled_in_vmm_ns": _total(ports, lambda number: number == _RAP or number not in _LANCE, ("ns",)),
+    }
+
+
+def _total(ports: Ports, wanted: Callable[[int], bool], fields: tuple[str, ...]) -> int:
+    return sum(
+        port[field] for name, port in ports.items() if name != OTHER_PORTS and wanted(int(name, 16)) for field in fields
+    )
+
+
+def switch_times(page: memoryview) -> dict[str, int | None]:
+    """Of the last world switches, each way for itself: times in ns, both ways together and their medians apart."""
+    there, back = _samples(page, SWITCHES_THERE), _samples(page, SWITCHES_BACK)
+    both = sorted(there + back)
+    return {
+        "p50": _percentile(both, 50),
+        "p99": _percentile(both, 99),
+        "samples": len(both),
+        "there_p50": _percentile(there, 50),
+        "back_p50": _percentile(back, 50),
+    }
+
+
+def _samples(page: memoryview, first: int) -> list[int]:
+    return sorted(time for time in page[first : first + SWITCH_SAMPLE_COUNT] if time)
+
+
+def _percentile(ordered: list[int], percent: int) -> int | None:
+    return ordered[(len(ordered) - 1) * percent // 100] if ordered else None
