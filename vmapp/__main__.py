@@ -8,6 +8,8 @@ from collections.abc import Callable
 from machine.lance.regfile import RegisterFile
 from machine.launch import Station, run_role
 from machine.memory import GuestMemory
+from netbackend.pcapng import PcapngWriter
+from vmapp.capture import Capture
 from vmapp.hostworld import HostWorld
 from vmapp.lance.engine import LanceEngine
 from vmapp.lance.port import TapPort
@@ -19,6 +21,9 @@ def _prepare(station: Station) -> Callable[[], None]:
     registers = RegisterFile(station.lance)
     port = TapPort(station.fds["tap"], station.counters)
     engine = LanceEngine(registers, GuestMemory(station.ram), port, station.counters)
+    if "pcap" in station.fds:
+        writer = PcapngWriter(str(station.settings.pcap), ("lance",), station.fds["pcap"])
+        Capture(engine, writer, station.control).start()
     return HostWorld(station, registers, engine).run
 
 
