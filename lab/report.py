@@ -15,7 +15,6 @@ from lab.status import COUNTER_NAMES
 from machine.config import Settings
 from machine.errors import NetworkError, StackError
 from machine.launch import ROLES
-from netbackend.links import LinkStatistics
 from netbackend.plan import NetworkPlan
 
 __all__ = ["STATES", "Report", "make_report", "schema"]
@@ -29,7 +28,6 @@ _MACHINES: Final = ("guest", "host", "peer", "native")
 _SETTINGS: Final = tuple(field.name for field in dataclasses.fields(Settings))
 _PROCESS: Final = ("pid", "cpu_percent", "rss_bytes")
 _TIMES: Final = ("p50", "p99", "samples", "there_p50", "back_p50")
-_LINK: Final = tuple(field.name for field in dataclasses.fields(LinkStatistics))
 
 
 def make_report(name: str, *, links: bool = False) -> Report:
@@ -102,7 +100,10 @@ def _links(record: Record) -> dict[str, dict[str, int]]:
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a report."""
+    from netbackend.links import LinkStatistics  # slow to import: it brings pyroute2
+
     text, count, number = {"type": ["string", "null"]}, {"type": ["integer", "null"], "minimum": 0}, _nullable("number")
+    link = _object({field.name: count for field in dataclasses.fields(LinkStatistics)})
     port = _object({"reads": count, "writes": count, "ns": count})
     process = _object({"pid": count, "cpu_percent": number | {"minimum": 0}, "rss_bytes": count})
     return _object(
@@ -118,7 +119,7 @@ def schema() -> dict[str, Any]:
             "ports": _map("^(0x[0-9a-f]{4}|other)$", port),
             "settings": _object({name: {} for name in _SETTINGS}),
             "world_switch_ns": _object(dict.fromkeys(_TIMES, count)),
-            "links": _map("^[a-z]+/[a-z0-9]+$", _object(dict.fromkeys(_LINK, count))),
+            "links": _map("^[a-z]+/[a-z0-9]+$", link),
         }
     ) | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "worldswitch status"}
 

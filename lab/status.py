@@ -7,9 +7,8 @@ them is derived here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from lab.stack import Stack
 from machine.counters import COUNTERS, read_all
 from machine.layout import PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ports import (
@@ -21,6 +20,9 @@ from machine.ports import (
     PIC_SLAVE_DATA,
 )
 from machine.world import REASONS
+
+if TYPE_CHECKING:  # it brings pyroute2 along, which takes 0.2 s to import
+    from lab.stack import Stack
 
 __all__ = ["COUNTER_NAMES", "DERIVED", "OTHER_PORTS", "derive", "measure", "ports_of", "switch_times"]
 

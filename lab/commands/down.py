@@ -6,7 +6,7 @@ import argparse
 import signal
 from typing import Final
 
-from lab import processes, recovery
+from lab import processes
 from lab.options import add_name
 from lab.preflight import require_root
 from lab.rundir import BASE, Record, RunDirectory, names, state_of
@@ -60,6 +60,8 @@ def _ask(name: str, record: Record) -> None:
 
 def _finish(directory: RunDirectory, state: str) -> str:
     """No supervisor is left to do it."""
+    from lab import recovery  # it brings pyroute2 along, which takes 0.2 s to import
+
     directory.claim(_LOCK_SECONDS)
     record = directory.load()
     try:
