@@ -20,7 +20,7 @@ from machine import ring
 from machine.counters import GUEST, indices
 from machine.errors import ControlError
 from machine.launch import IRQ_SIGNAL, Station
-from machine.layout import INTERRUPT_MAILBOX, RAP_IS_PLAIN, RAP_STORE, TRAP_CANCEL
+from machine.layout import INTERRUPT_MAILBOX, RAP_PORT, RAP_STORE, TRAP_CANCEL
 from machine.ring import COMPLETE, FREE, KIND_HLT, KIND_IN, KIND_OUT, POSTED, SLOT_WORDS, SLOTS
 
 __all__ = ["Cpu", "InterruptHandler"]
@@ -33,6 +33,7 @@ _IDLE_NS: Final = _COUNTERS["idle_ns"]
 _DELIVERED: Final = _COUNTERS["irqs_delivered"]
 _BY_SIGNAL: Final = _COUNTERS["irqs_by_signal"]
 _RAP_STORES: Final = _COUNTERS["rap_stores"]
+_RAP_MASK: Final = 0x7F
 _RING_WORDS: Final = SLOTS * SLOT_WORDS
 _KEY: Final = ring.KEY
 _VALUE: Final = ring.VALUE
@@ -79,10 +80,15 @@ class Cpu:
 
     def read_port(self, port: int, width: int) -> int:
         """IN: the value, of ``width`` (1, 2 or 4) bytes."""
+        if self._gate[RAP_PORT] == width << 16 | port:
+            return self._load_rap()
         return self._trap(KIND_IN | width << 8 | port << 16, 0)
 
     def write_port(self, port: int, width: int, value: int) -> None:
         """OUT."""
+        if self._gate[RAP_PORT] == width << 16 | port:
+            self._store_rap(value)
+            return
         self._trap(KIND_OUT | width << 8 | port << 16, value)
 
     def _trap(self, key: int, value: int) -> int:
@@ -119,21 +125,15 @@ class Cpu:
             self._wait(gate, base, POSTED)
         gate[base] = FREE
 
-    # -- RAP as plain memory (paper section 3.3.1) --------------------------------------------------------
+    # -- RAP as plain memory: the vmm has translated the instruction into a MOV (paper section 3.3.1) -----
 
-    def rap_is_plain(self) -> bool:
-        """Whether the vmm lets RAP accesses be plain memory accesses at the moment."""
-        return self._gate[RAP_IS_PLAIN] != 0
-
-    def store_rap(self, value: int) -> None:
-        """OUT to RAP as the vmm has translated it: a MOV."""
-        self._gate[RAP_STORE] = value
+    def _store_rap(self, value: int) -> None:
+        self._gate[RAP_STORE] = value & _RAP_MASK
         self._counters[_RAP_STORES] += 1
 
-    def load_rap(self) -> int:
-        """IN from RAP, likewise."""
+    def _load_rap(self) -> int:
         self._counters[_RAP_STORES] += 1
-        return self._gate[RAP_STORE]
+        return self._gate[RAP_STORE] & _RAP_MASK
 
     # -- interrupts ---------------------------------------------------------------------------------------
 

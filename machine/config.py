@@ -30,7 +30,15 @@ class Mode:
     notification: bool = False
 
 
-MODES: Final = {mode.name: mode for mode in (Mode("2.0"),)}
+MODES: Final = {
+    mode.name: mode
+    for mode in (
+        Mode("2.0"),
+        Mode("ports", ports=True),
+        Mode("combining", ports=True, combining=True),
+        Mode("optimised", ports=True, combining=True, notification=True),
+    )
+}
 
 _ONE_CPU: Final = (0,)
 _ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
@@ -45,6 +53,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "mode": tuple(MODES),
     "driver": ("linux22", "napi"),
     "doorbell": DOORBELLS,
+    "hlt": ("host", "vmm"),
 }
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
@@ -64,6 +73,13 @@ class Settings:
     cpus: tuple[int, ...] = _ONE_CPU
     posted: bool = False  # an OUT completes before its world switch: the device works while the guest runs on
     ram_mib: int = 16
+    ports: bool | None = None  # the three optimisations, one by one; None: as the mode says
+    combining: bool | None = None
+    notification: bool | None = None
+    combine_threshold: int = 500  # world switches per second from which packets may wait
+    combine_decay: float = 0.5  # weight of the past at each tick
+    combine_cap: int = 3  # a packet that would be the cap-th to wait forces a switch
+    hlt: str = "host"  # the guest's HLT: "host" switches and blocks in select(), "vmm" halts in the vmm (measuring)
     tick_ms: int = 10  # the host timer: the longest a host event may wait for a busy guest
     pcap: str | None = None
     probe_rounds: int = 0  # not 0: the guest times this many traps instead of running its driver
@@ -77,6 +93,9 @@ class Settings:
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
+        self._check_integer("combine_threshold", 0, 1_000_000)
+        self._check_integer("combine_cap", 1, 512)
+        self._check_optimisations()
         self._check_integer("probe_rounds", 0, 10_000)  # both series must fit into one control message
         check_sound(self.doorbell, self.cpus)
 
@@ -85,6 +104,13 @@ class Settings:
         if not self.cpus or missing:
             here = ",".join(map(str, _ALL_CPUS))
             raise ConfigError(f"bad cpus {','.join(map(str, self.cpus))!r}: this machine offers {here}")
+
+    def _check_optimisations(self) -> None:
+        for key in ("ports", "combining", "notification"):
+            if getattr(self, key) not in (None, True, False):
+                raise ConfigError(f"bad {key} {getattr(self, key)!r}: on or off")
+        if not isinstance(self.combine_decay, int | float) or not 0 <= self.combine_decay < 1:
+            raise ConfigError(f"bad combine_decay {self.combine_decay!r}: at least 0 and less than 1")
 
     def _check_integer(self, key: str, lowest: int, highest: int) -> None:
         value = getattr(self, key)
@@ -101,7 +127,11 @@ class Settings:
 
     @property
     def optimisations(self) -> Mode:
-        return MODES[self.mode]
+        """The mode with the optimisations that were switched one by one."""
+        switched = {key: getattr(self, key) for key in ("ports", "combining", "notification")}
+        return dataclasses.replace(
+            MODES[self.mode], **{key: value for key, value in switched.items() if value is not None}
+        )
 
     @property
     def one_cpu(self) -> bool:

@@ -28,7 +28,7 @@ __all__ = [
     "PORT_SLOTS",
     "PORT_TABLE",
     "PORT_WORDS",
-    "RAP_IS_PLAIN",
+    "RAP_PORT",
     "RAP_STORE",
     "SLEEPS_GUEST",
     "SLEEPS_VMAPP",
@@ -45,16 +45,16 @@ PAGE: Final = 4096
 
 # gate: words 0..63 are the trap ring (machine.ring); then one line for each writer.
 TRAP_CANCEL: Final = 64  # guest: sequence number of the last HLT that it ended by itself
-RAP_STORE: Final = 65  # guest: RAP as last stored, where RAP is plain memory
+RAP_STORE: Final = 65  # guest: RAP as last stored, where RAP is plain memory (the vmm, when it makes it so)
 SLEEPS_GUEST: Final = 66  # guest: 1 while it sleeps on a spin doorbell
 SLEEPS_VMM: Final = 72  # vmm: the same, for the guest to read
-RAP_IS_PLAIN: Final = 73  # vmm: 1 while RAP accesses are plain stores and loads of RAP_STORE
+RAP_PORT: Final = 73  # vmm: width << 16 | port of RAP while its accesses are plain memory accesses, else 0
 INTERRUPT_MAILBOX: Final = 80  # 0: the vmm may post; else vector + 1, and the guest takes it and stores 0
 GATE_BYTES: Final = PAGE
 
-# world: words 0..15 are the world-switch record (machine.world).
-SLEEPS_VMAPP: Final = 16  # vmapp: 1 while it sleeps on a spin doorbell
-SLEEPS_VMM_IN_WORLD: Final = 24  # vmm: the same, for vmapp to read
+# world: words 0..23 are the world-switch record (machine.world).
+SLEEPS_VMAPP: Final = 32  # vmapp: 1 while it sleeps on a spin doorbell
+SLEEPS_VMM_IN_WORLD: Final = 40  # vmm: the same, for vmapp to read
 LANCE_OFFSET: Final = 1024  # bytes from the start of the object
 WORLD_BYTES: Final = PAGE
 

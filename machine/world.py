@@ -17,10 +17,12 @@ from typing import Final
 
 __all__ = [
     "ENTERED_NS",
+    "FRAMES_WAIT",
     "HOST_WORLD",
     "KEY",
     "LEFT_NS",
     "LINE",
+    "NOTIFICATION",
     "NO_SLOT",
     "REASON",
     "REASONS",
@@ -42,7 +44,7 @@ HOST_WORLD: Final = 1
 
 WORLD: Final = 0
 REASON: Final = 1
-KEY: Final = 2  # REASON_IO: the access, as in the trap ring
+KEY: Final = 2  # REASON_IO: the access, as in the trap ring; REASON_SEND: the effect bits to carry out
 VALUE: Final = 3  # REASON_IO: the value written
 RESULT: Final = 4  # REASON_IO: the value read
 ENTERED_NS: Final = 5  # CLOCK_MONOTONIC at which vmapp took over
@@ -51,13 +53,16 @@ LINE: Final = 7  # level of INTA# that the interrupt controller knows of
 SLOT: Final = 8  # first word of the trap slot lent to vmapp, or NO_SLOT
 RESUMED: Final = 9  # vmapp -> vmm: 1, the lent slot is complete and the guest runs
 
+NOTIFICATION: Final = 10  # 1: FRAMES_WAIT is kept, vmapp need not ask the kernel (paper section 3.3.3)
+FRAMES_WAIT: Final = 16  # the vmm's interrupt handler stores 1 at any time, vmapp stores 0 before it reads the TAP
+
 NO_SLOT: Final = 0xFFFF
 
 REASON_IO: Final = 1  # a port access that vmapp must carry out
 REASON_HLT: Final = 2  # the guest is idle: block in select()
 REASON_IRQ: Final = 3  # a host interrupt arrived in the VMM world
 REASON_TICK: Final = 4  # the host timer
-REASON_SEND: Final = 5  # queued packets must leave
+REASON_SEND: Final = 5  # an access that the vmm has handled asks for physical work: packets to send, INIT
 
 REASONS: Final = {
     REASON_IO: "switches_for_io",

@@ -14,8 +14,9 @@ from typing import Final
 
 from machine import ring, world
 from machine.counters import VMAPP, indices
-from machine.lance.regfile import RegisterFile
-from machine.lance.state import IRQ_LEVEL
+from machine.lance.bits import CSR0_TDMD
+from machine.lance.regfile import EFFECT_TRANSMIT, RegisterFile
+from machine.lance.state import CSR, IRQ_LEVEL
 from machine.launch import Station
 from machine.ring import KIND_IN, unpack_key
 from vmapp.lance.engine import LanceEngine
@@ -36,6 +37,8 @@ _ENTERED_NS: Final = world.ENTERED_NS
 _LEFT_NS: Final = world.LEFT_NS
 _LINE: Final = world.LINE
 _SLOT: Final = world.SLOT
+_NOTIFICATION: Final = world.NOTIFICATION
+_FRAMES_WAIT: Final = world.FRAMES_WAIT
 _RESUMED: Final = world.RESUMED
 _HOST: Final = world.HOST_WORLD
 _VMM: Final = world.VMM_WORLD
@@ -85,11 +88,20 @@ class HostWorld:
                 access = bound.get(key) or self._bind(key)
                 record[_RESULT] = result = access(record[_VALUE])
             elif record[_REASON] == world.REASON_HLT:
+                self._send_queued()
                 self._idle()
+            elif record[_REASON] == world.REASON_SEND:
+                self._engine.run(record[_KEY])
             else:
                 self._engine.poll()
-            counters[_SELECTS] += 1  # at each return to the host world vmapp looks at the TAP (section 2.3)
-            if look(0, 1):
+            if lance[CSR] & CSR0_TDMD:
+                self._send_queued()
+            if not record[_NOTIFICATION]:  # at each return to the host world: select() (section 2.3)
+                counters[_SELECTS] += 1
+                if look(0, 1):
+                    self._take_frames()
+            elif record[_FRAMES_WAIT]:  # the vmm's interrupt handler has said so: no system call (section 3.3.3)
+                record[_FRAMES_WAIT] = 0
                 self._take_frames()
             record[_LEFT_NS] = left = monotonic_ns()
             counters[_HOST_NS] = spent = spent + left - entered
@@ -103,6 +115,11 @@ class HostWorld:
                 record[_WORLD] = _VMM
                 gate[slot] = ring.COMPLETE
                 ring_guest()
+
+    def _send_queued(self) -> None:
+        """Packets that waited for a switch (section 3.3.2), and what an earlier burst left over."""
+        if self._engine.transmit_pending:
+            self._engine.run(EFFECT_TRANSMIT)
 
     def _bind(self, key: int) -> Callable[[int], int]:
         """The function of the value written that carries out the access ``key``; bound once, used ever after."""
@@ -144,7 +161,8 @@ class HostWorld:
                 return
             if ready:
                 self._take_frames()
-            if self._engine.transmit_pending or (self._engine.wants_poll and self._engine.poll()):
+            self._send_queued()
+            if self._engine.wants_poll and self._engine.poll():
                 timeout = _FIRST_POLL_MS
             else:
                 timeout = min(2 * timeout, _LONGEST_POLL_MS)

@@ -11,10 +11,12 @@ from machine.lance.regfile import RegisterFile
 from machine.launch import Station, run_role
 from machine.portmap import PortMap
 from machine.ports import LANCE_IRQ
+from vmm.combining import SendCombining
 from vmm.dispatch import Dispatcher
 from vmm.hostirq import HostInterrupts
 from vmm.lanceports import LancePorts
 from vmm.lanceslot import LANCE_SLOT, LanceSlot
+from vmm.livesettings import LiveSettings
 from vmm.monitor import Monitor
 from vmm.pci import PciBus
 from vmm.pic import PicPair
@@ -37,13 +39,21 @@ def _prepare(station: Station) -> Callable[[], None]:
     ports = PortMap()
     pic = PicPair()
     pic.claim_on(ports)
-    switch = WorldSwitch(station, pic, LANCE_IRQ)
+    settings = station.settings
+    combining = SendCombining(
+        settings.optimisations.combining, settings.combine_threshold, settings.combine_decay, settings.combine_cap
+    )
+    switch = WorldSwitch(station, pic, LANCE_IRQ, combining)
     dispatcher = Dispatcher(ports, counters, count_unclaimed)
-    lance = LancePorts(registers, switch, station.settings.optimisations)
+    lance = LancePorts(station, registers, switch, combining)
     bus = PciBus()
     bus.attach(LANCE_SLOT, LanceSlot(registers, ports, lance, dispatcher.rebind))
     bus.claim_on(ports)
-    return Monitor(station, dispatcher, switch, pic, HostInterrupts(station)).run
+    host = HostInterrupts(station)
+    live = LiveSettings(station, registers, combining, lance, dispatcher, host)
+    monitor = Monitor(station, dispatcher, switch, pic, host, combining, live.apply_waiting)
+    live.attach(monitor)
+    return monitor.run
 
 
 def main() -> int:

@@ -7,8 +7,9 @@ from typing import Final
 
 from machine.errors import PortOverlapError, PortRangeError
 from machine.lance.regfile import RegisterFile
-from machine.portmap import PortHandler, PortMap
+from machine.portmap import PortMap
 from machine.ports import LANCE_PORTS
+from vmm.lanceports import LancePorts
 
 __all__ = ["LANCE_SLOT", "LanceSlot"]
 
@@ -24,7 +25,7 @@ class LanceSlot:
     """
 
     def __init__(
-        self, registers: RegisterFile, ports: PortMap, handler: PortHandler, changed: Callable[[], None]
+        self, registers: RegisterFile, ports: PortMap, handler: LancePorts, changed: Callable[[], None]
     ) -> None:
         self._registers = registers
         self._ports = ports
@@ -42,10 +43,11 @@ class LanceSlot:
 
     def _remap(self) -> None:
         self._ports.release(_OWNER)
-        self._base = self._registers.io_base
-        if self._base is not None:
+        self._base = decoded = self._registers.io_base
+        if decoded is not None:
             try:
-                self._ports.claim(self._base, LANCE_PORTS, _OWNER, self._handler)
+                self._ports.claim(decoded, LANCE_PORTS, _OWNER, self._handler)
             except (PortOverlapError, PortRangeError):
-                pass  # the guest's mistake, and harmless: nothing answers there
+                decoded = None  # the guest's mistake, and harmless: nothing answers there
+        self._handler.move(decoded)
         self._changed()

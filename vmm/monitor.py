@@ -7,6 +7,7 @@ it sleeps on its doorbell and the guest has the processor.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
@@ -15,6 +16,7 @@ from machine.counters import VMM, indices
 from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, TRAP_CANCEL
 from machine.ring import COMPLETE, KIND_HLT, POSTED, SLOT_WORDS, SLOTS
+from vmm.combining import SendCombining
 from vmm.dispatch import Dispatcher
 from vmm.hostirq import HostInterrupts
 from vmm.pic import PicPair
@@ -33,10 +35,17 @@ _NO_SLOT: Final = world.NO_SLOT
 
 
 class Monitor:
-    """One virtual processor's monitor."""
+    """One virtual processor's monitor. ``apply_settings`` is called at a safe point when a control message waits."""
 
     def __init__(
-        self, station: Station, dispatcher: Dispatcher, switch: WorldSwitch, pic: PicPair, host: HostInterrupts
+        self,
+        station: Station,
+        dispatcher: Dispatcher,
+        switch: WorldSwitch,
+        pic: PicPair,
+        host: HostInterrupts,
+        combining: SendCombining,
+        apply_settings: Callable[[], None],
     ) -> None:
         self._gate = station.gate
         self._counters = station.counters
@@ -50,6 +59,9 @@ class Monitor:
         self._switch = switch
         self._pic = pic
         self._host = host
+        self._combining = combining
+        self._apply_settings = apply_settings
+        self.halt_in_host = station.settings.hlt == "host"
         self._base = 0  # first word of the slot that the guest posts next
 
     def run(self) -> None:
@@ -120,14 +132,29 @@ class Monitor:
         gate = self._gate
         following = (base + SLOT_WORDS) % _RING_WORDS
         sequence = gate[base + ring.SEQUENCE]
-        self._host.pause()
+        in_host = self.halt_in_host
+        if in_host:
+            self._host.pause()
         while not self._interrupt_due() and gate[following] != POSTED and gate[TRAP_CANCEL] != sequence:
-            self._switch.idle(gate, following)
-        self._host.resume()
+            if self._host.pending:
+                self._attend()
+            elif in_host:
+                self._switch.idle(gate, following, self._host)
+            else:
+                self._halt_here(gate, following)
+        if in_host:
+            self._host.resume()
         self._base = following
         gate[base] = COMPLETE
         if gate[following] != POSTED:
             os.eventfd_write(self._wake_fd, 1)
+
+    def _halt_here(self, gate: memoryview, following: int) -> None:
+        """HLT as the paper measures it (section 3.5): the processor halts in the vmm until a hardware interrupt."""
+        if self._combining.queued:
+            self._switch.run(world.REASON_SEND)
+        elif gate[following] != POSTED:
+            self._bell.wait(gate, following, gate[following])
 
     def _interrupt_due(self) -> bool:
         if self._pic.output:
@@ -146,6 +173,17 @@ class Monitor:
 
     def _attend(self) -> None:
         """A host interrupt in the VMM world: the host world gets the processor (paper section 2.0)."""
-        self._switch.run(world.REASON_TICK if self._host.take() else world.REASON_IRQ)
+        host = self._host
+        host.pending = False
+        if host.settings:
+            host.settings = False
+            self._apply_settings()
+            return
+        if host.tick:
+            host.tick = False
+            self._combining.tick(self._switch.count)
+            self._switch.run(world.REASON_TICK)
+        else:
+            self._switch.run(world.REASON_IRQ)
         if self._pic.output:
             self._deliver()

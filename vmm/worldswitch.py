@@ -15,6 +15,8 @@ from machine.lance.state import IRQ_LEVEL
 from machine.launch import Station
 from machine.layout import SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ring import POSTED
+from vmm.combining import SendCombining
+from vmm.hostirq import HostInterrupts
 from vmm.pic import PicPair
 
 __all__ = ["WorldSwitch"]
@@ -45,20 +47,22 @@ class WorldSwitch:
 
     __slots__ = (
         "_bell",
+        "_combining",
         "_counters",
         "_kick_fd",
         "_lance",
-        "_line",
         "_pic",
         "_pic_line",
         "_ring_vmapp",
         "_wait",
         "_world",
+        "count",
+        "line",
         "resumed",
         "slot",
     )
 
-    def __init__(self, station: Station, pic: PicPair, pic_line: int) -> None:
+    def __init__(self, station: Station, pic: PicPair, pic_line: int, combining: SendCombining) -> None:
         self._world = station.world
         self._lance = station.lance
         self._counters = station.counters
@@ -67,8 +71,10 @@ class WorldSwitch:
         self._ring_vmapp = station.bells["vmapp"].ring
         self._kick_fd = station.fds["kick"]
         self._pic = pic
+        self._combining = combining
         self._pic_line = pic_line
-        self._line = 0
+        self.line = 0  # level of INTA# that the 8259 pair knows of
+        self.count = 0  # switches so far
         self._world[_SLOT] = _NO_SLOT
         self.slot = _NO_SLOT  # the trap slot that vmapp may complete
         self.resumed = False  # vmapp has completed it; the caller resets this
@@ -87,6 +93,14 @@ class WorldSwitch:
             return 0  # the guest has the result already
         return record[_RESULT]
 
+    def effect(self, effect: int) -> None:
+        """Has vmapp carry out the physical work that an access, itself handled in the vmm, has left."""
+        record = self._world
+        record[_KEY] = effect
+        record[_RESULT] = 0
+        record[_SLOT] = self.slot
+        self.run(world.REASON_SEND)
+
     def run(self, reason: int) -> None:
         """One switch there and one back; vmapp does what ``reason`` asks and looks at its TAP."""
         record = self._world
@@ -99,10 +113,10 @@ class WorldSwitch:
             wait(record, _WORLD, _HOST)
         self._account(left, reason)
 
-    def idle(self, gate: memoryview, next_state: int) -> None:
+    def idle(self, gate: memoryview, next_state: int, host: HostInterrupts) -> None:
         """The guest executes HLT: vmapp blocks in select() until something happens to the machine.
 
-        Ends early when the guest posts a trap in the slot whose state is ``gate[next_state]``: it went on by
+        Ends early for what ``host`` reports, and when the guest posts a trap in the slot whose state is ``gate[next_state]``: it went on by
         itself, because its own network stack had a frame to send.
         """
         record = self._world
@@ -115,7 +129,7 @@ class WorldSwitch:
             state = gate[next_state]
             if kicked:
                 self._wait(record, _WORLD, _HOST)
-            elif state == POSTED:
+            elif state == POSTED or host.pending:
                 os.eventfd_write(self._kick_fd, 1)
                 kicked = True
             else:
@@ -126,19 +140,25 @@ class WorldSwitch:
         """Counts and times a switch that is over, and passes INTA# on to the 8259 pair if it has changed."""
         record, counters = self._world, self._counters
         counter = _BY_REASON[reason]
-        counters[counter] = count = counters[counter] + 1
+        counters[counter] += 1
+        self.count = count = self.count + 1
         sample = count & _SAMPLE_MASK
+        self._combining.queued = 0  # whatever the reason was, vmapp has sent what waited
         counters[SWITCHES_THERE + sample] = record[_ENTERED_NS] - left
+        record[_SLOT] = _NO_SLOT
         if record[_RESUMED]:
             record[_RESUMED] = 0
             self.resumed = True
             return
-        record[_SLOT] = _NO_SLOT
         counters[SWITCHES_BACK + sample] = monotonic_ns() - record[_LEFT_NS]
+        if self._lance[IRQ_LEVEL] != self.line:
+            self.sample_line()
+
+    def sample_line(self) -> None:
+        """Passes the level of the Lance's INTA# on to the 8259 pair."""
         level = self._lance[IRQ_LEVEL]
-        if level != self._line:
-            self._line = record[world.LINE] = level
-            self._pic.set_line(self._pic_line, level)
+        self.line = self._world[world.LINE] = level
+        self._pic.set_line(self._pic_line, level)
 
     def left_ns(self) -> int:
         """CLOCK_MONOTONIC at which vmapp last gave the processor back."""
