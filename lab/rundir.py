@@ -32,6 +32,7 @@ BASE: Final = Path("/run/worldswitch")
 
 _VERSION: Final = 1
 _RETRY_SECONDS: Final = 0.02
+_MOST_RACES: Final = 1000
 
 
 class RunDirectory:
@@ -69,15 +70,16 @@ class RunDirectory:
         return False
 
     def _open_lock(self) -> int:
-        while True:
+        for attempt in range(_MOST_RACES):
             try:
                 self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 self.path.mkdir(mode=0o700, exist_ok=True)
                 return os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:  # its last owner has just removed it
-                continue
             except OSError as error:
-                raise SetupError(f"cannot use {self.path}: {error.strerror}; run as root (sudo)") from None
+                raced = isinstance(error, FileNotFoundError | FileExistsError)  # its last owner has just removed it
+                if not raced or attempt == _MOST_RACES - 1:
+                    raise SetupError(f"cannot use {self.path}: {error.strerror}; run as root (sudo)") from None
+        raise AssertionError("unreachable")
 
     def load(self) -> Record | None:
         """The record; None if there is none. StackError if it cannot be understood."""
