@@ -117,7 +117,7 @@ class Monitor:
         self._ring_guest()
 
     def _special(self, base: int, key: int) -> None:
-        if key & 0xFF == KIND_HLT:
+        if key & 0xFF == KIND_HLT and ring.is_valid_key(key):
             self._halt(base)
             return
         self._counters[_BAD] += 1
