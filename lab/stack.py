@@ -24,8 +24,8 @@ import posix_ipc
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
-from machine.errors import ControlError, ProcessDiedError, StartInterruptedError
-from machine.launch import ROLES
+from machine.errors import ConfigError, ControlError, ProcessDiedError, StartInterruptedError
+from machine.launch import ROLES, SETTINGS_SIGNAL
 from machine.shm import attach, create
 from netbackend.tap import enable_host_interrupts
 
@@ -33,6 +33,7 @@ __all__ = ["Stack"]
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 5.0
 
 _PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "gate", "world")}
 _EVENTS: Final = {
@@ -211,6 +212,23 @@ class Stack:
     def ask(self, role: str, event: str, seconds: float) -> Message:
         """The next ``event`` from one process; ProcessDiedError when one dies first or time runs out."""
         return self._expect(self._children[role], event, time.monotonic() + seconds)
+
+    def apply(self, settings: Settings) -> None:
+        """Takes over what may change live (``vmm.livesettings``); ConfigError if the vmm refuses."""
+        self.settings = settings
+        self._tell({"settings": settings.as_map()})
+
+    def plug(self, cable: bool) -> None:
+        """Plugs the virtual NIC's cable in, or pulls it."""
+        self._tell({"cable": cable})
+
+    def _tell(self, message: Message) -> None:
+        vmm = self._children["vmm"]
+        vmm.control.send(message)
+        signal.pidfd_send_signal(vmm.pidfd, SETTINGS_SIGNAL)
+        answer = self._expect(vmm, "set", time.monotonic() + _ANSWER_SECONDS)
+        if "refused" in answer:
+            raise ConfigError(str(answer["refused"]))
 
     # -- end --------------------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class LiveSettings:
         self._monitor = monitor
 
     def apply_waiting(self) -> None:
-        """Takes one control message: {"settings": map} or {"cable": bool}; answers {"event": "set"} or "refused"."""
+        """Takes one control message: {"settings": map} or {"cable": bool}; answers {"event": "set"}, with "refused" if not."""
         try:
             message = self._control.receive(_NOW)
         except ControlError:
@@ -65,7 +65,7 @@ class LiveSettings:
             if "cable" in message:
                 self._registers.set_link(bool(message["cable"]))
         except (WorldswitchError, TypeError, KeyError) as error:
-            self._control.send({"event": "refused", "message": str(error)})
+            self._control.send({"event": "set", "refused": str(error)})
         else:
             self._control.send({"event": "set"})
 

@@ -82,8 +82,8 @@ def _raw(kind: str, cpus: tuple[int, ...], rounds: int) -> list[int]:
 
 def _traps(kind: str, cpus: tuple[int, ...], rounds: int) -> dict[str, list[int]]:
     settings = make_settings({"doorbell": kind, "cpus": cpus, "link": "none", "probe_rounds": rounds})
-    with testbed(settings) as stack:
-        message = stack.ask("guest", "probed", _PATIENCE_SECONDS)
+    with testbed(settings) as bed:
+        message = bed.stack.ask("guest", "probed", _PATIENCE_SECONDS)
     return {layer: list(array.array("Q", message[layer])) for layer in ("vmm", "vmapp")}
 
 

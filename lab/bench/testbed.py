@@ -1,4 +1,4 @@
-"""A stack for one measurement: network, processes, and all of it gone afterwards."""
+"""A machine for one measurement: network, processes, and all of it gone afterwards."""
 
 from __future__ import annotations
 
@@ -6,22 +6,42 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from lab.stack import Stack
 from machine.config import Settings
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import build
+from netbackend.topology import Network, build, set_link_rate
 
-__all__ = ["testbed"]
+__all__ = ["Testbed", "testbed"]
+
+
+@dataclasses.dataclass(slots=True)
+class Testbed:
+    """A running stack and its network. ``plan`` names the namespaces; ``stack`` has counters and processes."""
+
+    settings: Settings
+    plan: NetworkPlan
+    network: Network
+    stack: Stack
+
+    def change(self, **changes: Any) -> None:
+        """Live settings, as ``worldswitch set`` makes them: mode, ports, combining, notification, hlt, ..."""
+        self.settings = dataclasses.replace(self.settings, **changes)
+        self.stack.apply(self.settings)
+
+    def set_link(self, rate: str) -> None:
+        """Re-shapes the wire, e.g. "100mbit"."""
+        set_link_rate(self.network.record, parse_rate(rate))
 
 
 @contextlib.contextmanager
-def testbed(settings: Settings) -> Iterator[Stack]:
+def testbed(settings: Settings) -> Iterator[Testbed]:
     """A running stack of these settings under a name of its own, ended when the block ends."""
     settings = dataclasses.replace(settings, name=f"bench-{os.getpid()}")
     plan = NetworkPlan(settings.name)
     with build(plan, parse_rate(settings.link)) as network:
         mac = bytes.fromhex(plan.guest.mac.replace(":", ""))
         with Stack(settings, network.guest_tap, network.host_tap, mac) as stack:
-            yield stack
+            yield Testbed(settings, plan, network, stack)
