@@ -14,20 +14,22 @@ __all__ = ["ask"]
 _PATIENCE_SECONDS: Final = 5.0
 
 
-def ask(directory: RunDirectory, request: Message) -> Message:
-    """The supervisor's answer; StackError if there is none within 5 s."""
-    name = directory.name
+def ask(directory: RunDirectory, request: Message) -> Message | None:
+    """The supervisor's answer; None if it is ending, or has ended. StackError if it takes longer than 5 s."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel = Channel(connection)
     try:
         connection.settimeout(_PATIENCE_SECONDS)
         connection.connect(str(directory.socket))
         channel.send(request)
-        answer = channel.receive(_PATIENCE_SECONDS)
+        return channel.receive(_PATIENCE_SECONDS)
+    except (ConnectionError, FileNotFoundError):
+        return None
     except (OSError, ControlError) as error:
-        raise StackError(f"the supervisor of stack {name!r} does not answer ({error}); `worldswitch down`") from None
+        if isinstance(error.__cause__, ConnectionError):
+            return None
+        raise StackError(
+            f"the supervisor of stack {directory.name!r} does not answer ({error}); `worldswitch down` ends it"
+        ) from None
     finally:
         channel.close()
-    if answer is None:
-        raise StackError(f"the supervisor of stack {name!r} is just ending")
-    return answer

@@ -21,7 +21,7 @@ __all__ = ["STATES", "Report", "make_report", "schema"]
 
 Report = dict[str, Any]
 
-STATES: Final = ("absent", "starting", "running", "stopped", "dead")
+STATES: Final = ("absent", "starting", "running", "ending", "stopped", "dead")
 
 _CPU_WINDOW_SECONDS: Final = 0.25  # the kernel counts CPU time in ticks of 10 ms: good to 4 %
 _MACHINES: Final = ("guest", "host", "peer", "native")
@@ -63,17 +63,21 @@ def _empty(name: str, state: str) -> Report:
 
 
 def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) -> None:
-    stations = NetworkPlan(directory.name).stations
-    report["addresses"] = {role: stations[role].address for role in _MACHINES}
-    report["processes"] = _processes(record["processes"])
+    loads = _loads(record["processes"])
     answer = client.ask(directory, {"command": "status"})
+    if answer is None:
+        report["state"] = "ending"
+        return
     for key in ("counters", "ports", "world_switch_ns"):
         report[key] = answer[key]
+    stations = NetworkPlan(directory.name).stations
+    report["addresses"] = {role: stations[role].address for role in _MACHINES}
+    report["processes"] |= loads
     if links:
         report["links"] = _links(record)
 
 
-def _processes(identities: dict[str, Identity]) -> dict[str, dict[str, Any]]:
+def _loads(identities: dict[str, Identity]) -> dict[str, dict[str, Any]]:
     """Load over the next quarter of a second, and resident memory (shared pages count for each that has them)."""
     found = {role: psutil.Process(entry["pid"]) for role, entry in identities.items() if is_alive(entry)}
     try:
@@ -82,7 +86,7 @@ def _processes(identities: dict[str, Identity]) -> dict[str, dict[str, Any]]:
         time.sleep(_CPU_WINDOW_SECONDS)
         return {role: _process(process) for role, process in found.items()}
     except psutil.NoSuchProcess:
-        raise StackError("the stack is just ending") from None
+        return {}
 
 
 def _process(process: psutil.Process) -> dict[str, Any]:
@@ -94,8 +98,8 @@ def _links(record: Record) -> dict[str, dict[str, int]]:
 
     try:
         return {name: dataclasses.asdict(link) for name, link in link_statistics(record["network"]).items()}
-    except NetworkError:
-        raise StackError("the stack is just ending") from None
+    except (NetworkError, StackError):  # it is just ending
+        return {}
 
 
 def schema() -> dict[str, Any]:

@@ -51,7 +51,7 @@ def _why_not(report: dict[str, object]) -> str:
         return f"stack {name} has ended by itself: {report['reason']}"
     if state == "dead":
         return f"stack {name} is dead: its supervisor was killed; `worldswitch down` removes what it left"
-    return f"stack {name} is starting"
+    return f"stack {name} is {state}"
 
 
 def table(report: dict[str, object]) -> Iterator[str]:
