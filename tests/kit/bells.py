@@ -15,12 +15,13 @@ class Idle(Exception):  # noqa: N818 (not an error)
 class ScriptedBell:
     """Obeys ``machine.doorbell.Doorbell``. ``on_ring`` is what the owner does when it is rung.
 
-    A wait whose word has not changed takes the next of ``events``, things that happen while the owner sleeps,
-    and raises Idle when there is none.
+    A wait whose word has not changed takes the next of ``events``, things that happen while the owner sleeps.
+    When there is none it asks ``on_sleep`` whether anything else happens, and if not raises Idle.
     """
 
     def __init__(self, on_ring: Callable[[], None] = lambda: None) -> None:
         self.on_ring = on_ring
+        self.on_sleep: Callable[[], bool] = lambda: False
         self.events: deque[Callable[[], object]] = deque()
         self.rings = 0
         self.pokes = 0
@@ -44,6 +45,7 @@ class ScriptedBell:
         self.pokes += 1
 
     def _sleep(self) -> None:
-        if not self.events:
+        if self.events:
+            self.events.popleft()()
+        elif not self.on_sleep():
             raise Idle
-        self.events.popleft()()

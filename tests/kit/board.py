@@ -182,6 +182,7 @@ class Board:
         self._loops["vmm"] = _prepared("vmm", self.station("vmm"))
         self._loops["vmapp"] = _prepared("vmapp", self.station("vmapp"))
         self.bells["vmm"].on_ring = self.run_vmm
+        self.bells["vmm"].on_sleep = self._wake_vmapp
         self.bells["vmapp"].on_ring = self._switch
         return self
 
@@ -251,13 +252,23 @@ class Board:
             self._running.remove(role)
 
     def _switch(self) -> None:
-        """The host world gets the processor. An idle guest leaves it asleep in select() unless something has happened already."""
+        """The host world gets the processor. An idle guest leaves vmapp asleep, but for what has happened."""
         reason = self.world[world.REASON]
         self.switches.append(reason)
         if self._vmapp is not None:
             self._vmapp(self)
-        elif reason != world.REASON_HLT or readable(self.fds["kick"]) or readable(self._host_tap.fileno()):
+        elif reason != world.REASON_HLT:
             self.answer()
+        else:
+            self._wake_vmapp()
+
+    def _wake_vmapp(self) -> bool:
+        """Whether vmapp, asleep in select() for an idle guest, has been woken by anything."""
+        asleep = self._vmapp is None and self.world[world.WORLD] == world.HOST_WORLD
+        if not asleep or not (readable(self.fds["kick"]) or readable(self._host_tap.fileno())):
+            return False
+        self.answer()
+        return True
 
     def _on_irq_signal(self, _number: int, _frame: FrameType | None) -> Any:
         self.irq_signals += 1
