@@ -133,8 +133,8 @@ class Bed:
 
 
 @contextmanager
-def running(kind: type[Stack] = Stack, **settings: object) -> Iterator[Bed]:
-    """A stack of these settings (``machine.config``), gone when the block ends. ``kind``: a class like Stack."""
+def running(kind: Callable[..., Stack] = Stack, **settings: object) -> Iterator[Bed]:
+    """A stack of these settings (``machine.config``), gone when the block ends. ``kind`` makes the Stack."""
     made: Settings = make_settings({"name": f"t{os.getpid()}", "link": "none"}, settings)
     plan = NetworkPlan(made.name)
     with build(plan, parse_rate(made.link)) as network:
