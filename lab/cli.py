@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from lab.complaint import complain
 from machine.errors import ConfigError, SetupError, WorldswitchError
 
 __all__ = ["COMMANDS", "main"]
@@ -43,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except WorldswitchError as error:
-        print(f"{_PROGRAM}: {_one_line(error)}", file=sys.stderr)
+        complain(error)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"{_PROGRAM}: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,7 +92,3 @@ def _module(name: str, module: str) -> argparse.Namespace:
             raise SetupError(f"this installation has no {name}") from None
         raise SetupError(f"Python has no module {error.name!r}: run scripts/setup") from None
     return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

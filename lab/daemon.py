@@ -42,7 +42,8 @@ def _become_daemon(channel: Channel, work: Callable[[Channel], None]) -> None:
             work(channel)
         status = 0
     except Exception:
-        channel.send({"event": "failed", "message": traceback.format_exc(), "status": 1})
+        traceback.print_exc()
+        channel.send({"event": "failed", "message": f"a defect: {traceback.format_exc()}", "status": 1})
         raise
     finally:
         os._exit(status)

@@ -81,6 +81,11 @@ class RunDirectory:
                     raise SetupError(f"cannot use {self.path}: {error.strerror}; run as root (sudo)") from None
         raise AssertionError("unreachable")
 
+    @property
+    def recorded(self) -> bool:
+        """Whether there is a record, readable or not."""
+        return self._record.exists()
+
     def load(self) -> Record | None:
         """The record; None if there is none. StackError if it cannot be understood."""
         try:
@@ -100,11 +105,18 @@ class RunDirectory:
     def save(self, record: Record) -> None:
         """Replaces the record; at every moment there is a whole one, the old or the new."""
         new = self.path / "record.new"
-        new.write_bytes(msgpack.packb(record | {"version": _VERSION}))
-        new.replace(self._record)
+        try:
+            new.write_bytes(msgpack.packb(record | {"version": _VERSION}))
+            new.replace(self._record)
+        except OSError as error:
+            raise SetupError(f"cannot write {self._record}: {error.strerror}") from None
+
+    def forget(self) -> None:
+        """Removes the record: what it listed is gone."""
+        self._record.unlink(missing_ok=True)
 
     def release(self, *, keep_record: bool = False) -> None:
-        """Gives the lock back; with the directory, unless its record still says something. Harmless twice."""
+        """Gives the lock back, and the directory unless its record still says something. Harmless twice."""
         if self._lock_fd < 0:
             return
         self.socket.unlink(missing_ok=True)

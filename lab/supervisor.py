@@ -20,6 +20,7 @@ from lab.stops import StopRequests
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
+from machine.process import set_name
 from netbackend import namespaces
 from netbackend.pcapng import open_capture
 from netbackend.plan import NetworkPlan
@@ -28,6 +29,7 @@ from netbackend.topology import build
 
 __all__ = ["Supervisor"]
 
+_PROCESS_NAME: Final = "worldswitch"
 _BACKLOG: Final = 8
 _MOST_CLIENTS: Final = 16
 
@@ -57,6 +59,7 @@ class Supervisor:
         ProcessDiedError if a process ends unasked, StartInterruptedError if the request came during the start,
         any other WorldswitchError if the start fails; each time everything has been removed.
         """
+        set_name(_PROCESS_NAME)
         with contextlib.ExitStack() as undo:
             self.directory.claim()
             undo.push(self._leave)
@@ -80,6 +83,7 @@ class Supervisor:
             if state_of(left) == "dead":
                 self._say(f"the supervisor of the last stack {self.settings.name!r} was killed: cleaning up after it")
             recovery.clean(self.directory, left)
+            self.directory.forget()
         planned = [station.namespace for station in self.plan.stations.values()]
         for name in planned:
             if namespaces.identity(name) is not None:
@@ -200,10 +204,11 @@ class Supervisor:
         """The last step: gives up the name. Whatever could not be removed keeps its record, for ``down``."""
         for client in self._clients.values():
             client.close()
-        left = [name for name in self._record.get("planned", ()) if namespaces.identity(name) is not None]
-        if left:
+        if not self._record:  # never begun: any record there is an earlier supervisor's
+            self.directory.release(keep_record=self.directory.recorded)
+        elif any(namespaces.identity(name) is not None for name in self._record["planned"]):
             self.directory.release(keep_record=True)
-        elif self._epitaph and self._record.get("state") == "running" and error is not None:
+        elif self._epitaph and self._record["state"] == "running" and error is not None:
             reason = str(error) if isinstance(error, WorldswitchError) else f"a defect: {error!r}"
             empty = {"state": "stopped", "reason": reason, "planned": [], "processes": {}}
             self.directory.save(self._record | empty | {"network": {"namespaces": []}})

@@ -7,10 +7,11 @@ import signal
 from typing import Final
 
 from lab import processes
+from lab.complaint import complain
 from lab.options import add_name
 from lab.preflight import require_root
 from lab.rundir import BASE, Record, RunDirectory, names, state_of
-from machine.errors import StackError
+from machine.errors import StackError, WorldswitchError
 
 __all__ = ["configure", "end_stack", "run"]
 
@@ -30,9 +31,14 @@ def run(args: argparse.Namespace) -> int:
     chosen = names() if args.all else [args.name]
     if not chosen:
         print("nothing to do: no stack is up")
+    failures = 0
     for name in chosen:
-        print(end_stack(name))
-    return 0
+        try:
+            print(end_stack(name), flush=True)
+        except WorldswitchError as error:  # the next one may still be ended
+            complain(error)
+            failures += 1
+    return 1 if failures else 0
 
 
 def end_stack(name: str) -> str:

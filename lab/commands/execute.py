@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Final
 
+from lab.complaint import complain
 from lab.options import add_name
 from lab.preflight import require_root
 from lab.rundir import Record, RunDirectory, state_of
@@ -27,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Where, and what."""
     add_name(parser)
     parser.add_argument("machine", choices=MACHINES, metavar="MACHINE", help=" or ".join(MACHINES))
-    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND...", help="the program, its arguments")
+    parser.add_argument("words", nargs="*", metavar="-- COMMAND", help="the program and its arguments")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,5 +69,5 @@ def _become(words: list[str]) -> int:
     except (OSError, ValueError) as error:
         found = isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        print(f"worldswitch: cannot run {words[0]!r}: {reason}", file=sys.stderr)
+        complain(f"cannot run {words[0]!r}: {reason}")
         return _NOT_EXECUTABLE if found else _NOT_FOUND

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from typing import Final
 
+from lab.complaint import complain
 from lab.options import add_name
 from lab.rundir import names
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     elif running:
         print("\n".join(table(report)))
     else:
-        print(f"worldswitch: {_why_not(report)}", file=sys.stderr)
+        complain(_why_not(report))
     return 0 if running else _NOT_RUNNING
 
 
@@ -63,7 +63,8 @@ def table(report: dict[str, object]) -> Iterator[str]:
     yield "  " + "  ".join(f"{role} {address}" for role, address in parts["addresses"].items())
     yield f"\n{'process':24}{'pid':>10}{'CPU %':>10}{'RSS MiB':>10}"
     for role, process in parts["processes"].items():
-        yield f"{role:24}{process['pid']:>10}{process['cpu_percent']:>10.0f}{process['rss_bytes'] / 2**20:>10.1f}"
+        if process["pid"] is not None:
+            yield f"{role:24}{process['pid']:>10}{process['cpu_percent']:>10.0f}{process['rss_bytes'] / 2**20:>10.1f}"
     yield f"\n{'counter':24}{'value':>20}"
     yield from (f"{name:24}{value:>20,}" for name, value in parts["counters"].items() if value)
     yield f"\n{'port':24}{'reads':>10}{'writes':>10}{'us each':>10}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Final
 
 from lab import daemon
+from lab.complaint import complain
 from lab.options import DEFAULT_NAME, add_settings, settings_from
 from lab.preflight import check_machine
 from lab.stops import StopRequests
@@ -67,7 +67,7 @@ def _foreground(settings: Settings) -> int:
             with contextlib.suppress(OSError):  # nobody reads it: no reason to end
                 print(summary(settings, detached=False), flush=True)
 
-        Supervisor(settings, stops, _complain).run(lambda: None, up)
+        Supervisor(settings, stops, complain).run(lambda: None, up)
     return 0
 
 
@@ -81,7 +81,7 @@ def _detached(settings: Settings) -> int:
     if answer is None:
         raise StackError("the supervisor has ended without a word; try without --detach")
     for line in answer.get("notes", []):
-        _complain(line)
+        complain(line)
     if answer["event"] != "up":
         error = StackError(answer["message"])
         error.exit_status = answer["status"]
@@ -113,7 +113,7 @@ class _Report:
 
     def say(self, line: str) -> None:
         if self._channel is None:
-            _complain(line)
+            complain(line)
         else:
             self._notes.append(line)
 
@@ -129,8 +129,3 @@ class _Report:
         if self._channel is not None:
             with contextlib.suppress(ControlError):
                 self._channel.send(message | {"notes": self._notes})
-
-
-def _complain(line: str) -> None:
-    with contextlib.suppress(OSError):
-        print(f"worldswitch: {line}", file=sys.stderr, flush=True)

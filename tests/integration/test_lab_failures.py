@@ -14,7 +14,8 @@ from lab.rundir import RunDirectory
 from machine.control import Channel
 from machine.launch import ROLES
 from netbackend import namespaces
-from tests.kit.cli import alive, assert_one_line, foreground, names_of, record_of, status, up, wait_for, worldswitch
+from tests.kit.cli import alive, assert_one_line, foreground, names_of, record_of, status, up, worldswitch
+from tests.kit.stack import eventually
 
 NAME = f"fail-{os.getpid()}"
 END_S = 2.0
@@ -41,7 +42,7 @@ def test_a_detached_stack_says_why_it_ended():
     """After such a death of a detached stack status gives the reason; only that note is left, until down."""
     with up(NAME) as record:
         os.kill(record["processes"]["vmm"]["pid"], signal.SIGKILL)
-        assert wait_for(lambda: status(NAME)["state"] == "stopped")
+        assert eventually(lambda: status(NAME)["state"] == "stopped")
         assert "vmm" in status(NAME)["reason"]
         assert alive(record) == []
         assert names_of(NAME) == {f"/run/worldswitch/{NAME}"}
@@ -56,7 +57,7 @@ def test_down_finishes_for_a_killed_supervisor(detach):
     with up(NAME) if detach else foreground(NAME):
         record = record_of(NAME)
         os.kill(record["supervisor"]["pid"], signal.SIGKILL)
-        assert wait_for(lambda: not alive(record), END_S)
+        assert eventually(lambda: not alive(record), END_S)
         assert status(NAME)["state"] == "dead"
         assert len(names_of(NAME)) == 5
         assert "had been killed" in worldswitch("down", "--name", NAME).stdout
@@ -67,7 +68,7 @@ def test_up_finishes_for_a_killed_supervisor():
     """The next up of the name cleans, says so in a line, and comes up."""
     with up(NAME) as record:
         os.kill(record["supervisor"]["pid"], signal.SIGKILL)
-        assert wait_for(lambda: not alive(record))
+        assert eventually(lambda: not alive(record))
         done = worldswitch("up", "--detach", "--name", NAME)
         assert done.returncode == 0
         assert "cleaning up after it" in done.stderr
@@ -114,7 +115,7 @@ def test_an_interrupted_detach_leaves_nothing():
                 assert process.returncode == 0
                 continue
             assert process.returncode in (130, -signal.SIGINT), complaint
-            assert wait_for(lambda: names_of(NAME) == set())
+            assert eventually(lambda: names_of(NAME) == set())
 
 
 def test_many_signals_during_the_end_change_nothing():
@@ -187,3 +188,19 @@ def test_rubbish_on_the_control_socket_harms_nothing():
         assert channel.receive(2)["event"] == "failed"
         channel.close()
         assert status(NAME)["state"] == "running"
+
+
+def test_a_damaged_record_is_kept():
+    """A record that cannot be read is refused, not lost: what it listed may still be there."""
+    with up(NAME) as record:
+        os.kill(record["supervisor"]["pid"], signal.SIGKILL)
+        assert eventually(lambda: not alive(record))
+        file = RunDirectory(NAME).path / "record.msgpack"
+        whole = file.read_bytes()
+        file.write_bytes(b"junk")
+        for words in (("up",), ("down",), ("status",)):
+            assert "is damaged" in assert_one_line(worldswitch(*words, "--name", NAME), 1)
+        assert file.read_bytes() == b"junk"
+        file.write_bytes(whole)
+        assert worldswitch("down", "--name", NAME).returncode == 0
+    assert names_of(NAME) == set()

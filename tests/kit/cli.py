@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Final
 from lab import processes
 from lab.rundir import BASE, RunDirectory
 
-__all__ = ["COMMAND", "assert_one_line", "foreground", "names_of", "record_of", "status", "up", "worldswitch"]
+__all__ = ["COMMAND", "alive", "assert_one_line", "foreground", "names_of", "record_of", "status", "up", "worldswitch"]
 
 COMMAND: Final = (sys.executable, "-m", "lab")
 _PATIENCE_S: Final = 40.0
@@ -92,16 +91,6 @@ def names_of(name: str) -> set[str]:
     """What a stack of that name has in the file system: namespaces and the run directory."""
     spaces = {str(path) for path in Path("/run/netns").glob(f"ws-{name}-*")} if Path("/run/netns").is_dir() else set()
     return spaces | ({str(BASE / name)} if (BASE / name).exists() else set())
-
-
-def wait_for(condition: Any, seconds: float = 5.0) -> bool:
-    """Whether the condition comes true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def alive(record: dict[str, Any]) -> list[str]:

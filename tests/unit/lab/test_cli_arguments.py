@@ -136,8 +136,8 @@ def test_programs_of_the_peer_get_the_other_cpus():
 
 
 def test_exec_leaves_its_commands_arguments_alone(monkeypatch):
-    """Everything after -- reaches the command, whatever it looks like; the -- itself is optional."""
-    for words in (["guest", "--", "ls", "-l", "--name", "x", "--"], ["guest", "ls", "-l"]):
+    """Everything after -- reaches the command, whatever it looks like; what comes before it is ours."""
+    for words in (["guest", "--", "ls", "-l", "--name", "x", "--"], ["guest", "--name", "default", "--", "ls", "-l"]):
         seen = []
         monkeypatch.setattr(execute, "run", lambda args, seen=seen: seen.append(args) or 0)
         assert cli.main(["exec", *words]) == 0
