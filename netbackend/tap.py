@@ -22,6 +22,7 @@ __all__ = [
     "check_interface_name",
     "disable_host_interrupts",
     "enable_host_interrupts",
+    "keep",
     "open_tap",
 ]
 
@@ -32,6 +33,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # no '%': the kernel t
 
 # linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
+_TUNSETPERSIST: Final = 0x400454CB
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
@@ -63,6 +65,14 @@ def open_tap(name: str, *, nonblocking: bool = True, vnet_hdr: bool = False) -> 
         os.close(fd)
         _refuse(name, error)
     return fd
+
+
+def keep(fd: int, kept: bool) -> None:
+    """Whether the TAP of ``fd`` stays when its last descriptor is closed; ``links.delete`` ends a kept one."""
+    try:
+        fcntl.ioctl(fd, _TUNSETPERSIST, int(kept))
+    except OSError as error:
+        raise refusal("change how long the TAP lives", error.errno) from None
 
 
 def _open_device(flags: int) -> int:

@@ -7,8 +7,8 @@ values, so that any later process removes that and nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -27,7 +27,7 @@ from netbackend.plan import (
     Station,
 )
 from netbackend.shaping import shape
-from netbackend.tap import open_tap
+from netbackend.tap import keep, open_tap
 
 __all__ = ["Network", "NetworkPlan", "Record", "build", "link_statistics", "remove", "set_link_rate"]
 
@@ -72,6 +72,25 @@ class Network:
         for fd in taps:
             if fd >= 0:
                 os.close(fd)
+
+    @contextmanager
+    def lent_taps(self) -> Iterator[None]:
+        """Within the block nobody has the TAPs open: for programs that open them by name in their namespaces.
+
+        MACs, addresses and the bridge's port stay. The programs must have ended with the block; afterwards
+        ``guest_tap`` and ``host_tap`` are new descriptors of the same TAPs. If this process dies meanwhile, they are
+        in the record like everything else.
+        """
+        for fd in (self.guest_tap, self.host_tap):
+            keep(fd, True)
+        self.close_taps()
+        try:
+            yield
+        finally:
+            self.guest_tap = namespaces.run(self.plan.guest.namespace, lambda: open_tap(self.plan.guest.interface))
+            self.host_tap = namespaces.run(self.plan.host.namespace, lambda: open_tap(HOST_TAP))
+            for fd in (self.guest_tap, self.host_tap):
+                keep(fd, False)
 
     def make(self, link_rate: int | None) -> None:
         """Makes everything; what is there when it fails is in the record, for ``close``."""

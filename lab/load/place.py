@@ -22,7 +22,7 @@ from machine.errors import BenchError, SetupError, StackError
 from netbackend import namespaces
 from netbackend.plan import Station
 
-__all__ = ["Place", "Program", "find_program", "first_line", "output", "python_module", "started"]
+__all__ = ["Place", "Program", "check_running", "find_program", "first_line", "output", "python_module", "started"]
 
 Program: TypeAlias = subprocess.Popen[bytes]
 
@@ -131,6 +131,12 @@ def output(process: Program, name: str, seconds: float, *, good: Sequence[int] =
         reason = _last_line(errors) or _last_line(printed)
         raise BenchError(f"{name} failed with status {process.returncode}: {reason}")
     return printed.decode(errors="replace")
+
+
+def check_running(process: Program, name: str) -> None:
+    """BenchError if the program has ended, although it should have run to the end of the measurement."""
+    if process.poll() is not None:
+        raise BenchError(f"{name} ended early: {_last_words(process)}")
 
 
 def _last_words(process: Program) -> str:
