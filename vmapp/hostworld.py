@@ -46,7 +46,7 @@ _IO: Final = world.REASON_IO
 
 _FIRST_POLL_MS: Final = 2  # the chip looks for TMDs every 1.97 ms (CSR47 = 0) ...
 _LONGEST_POLL_MS: Final = 64  # ... but an idle one that keeps finding none looks less often, to stay idle
-_PATIENCE_NS: Final = 10_000_000  # how long frames wait in the TAP for a free RMD before they count as missed
+_PATIENCE_NS: Final = 200_000_000  # how long frames wait in the TAP for a free RMD before they count as missed
 
 
 class HostWorld:

@@ -43,13 +43,13 @@ def _prepare(station: Station) -> Callable[[], None]:
     combining = SendCombining(
         settings.optimisations.combining, settings.combine_threshold, settings.combine_decay, settings.combine_cap
     )
-    switch = WorldSwitch(station, pic, LANCE_IRQ, combining)
+    host = HostInterrupts(station)
+    switch = WorldSwitch(station, pic, LANCE_IRQ, combining, host)
     dispatcher = Dispatcher(ports, counters, count_unclaimed)
     lance = LancePorts(station, registers, switch, combining)
     bus = PciBus()
     bus.attach(LANCE_SLOT, LanceSlot(registers, ports, lance, dispatcher.rebind))
     bus.claim_on(ports)
-    host = HostInterrupts(station)
     live = LiveSettings(station, registers, combining, lance, dispatcher, host)
     monitor = Monitor(station, dispatcher, switch, pic, host, combining, live.apply_waiting)
     live.attach(monitor)

@@ -29,7 +29,7 @@ class HostInterrupts:
     ``tick``: the timer is among it. ``settings``: a control message is among it.
     """
 
-    __slots__ = ("_bell", "_counters", "_idle", "_period", "_ticking", "_world", "pending", "settings", "tick")
+    __slots__ = ("_bell", "_counters", "_idle", "_period", "_ticking", "_world", "masked", "pending", "settings", "tick")
 
     def __init__(self, station: Station) -> None:
         self._bell = station.bells["vmm"]
@@ -38,6 +38,7 @@ class HostInterrupts:
         self._period = station.settings.tick_ms / 1000
         self._ticking = False
         self._idle = False
+        self.masked = False  # SIGIO is blocked until the host world has given the processor back
         self.pending = False
         self.tick = False
         self.settings = False
@@ -47,8 +48,10 @@ class HostInterrupts:
 
     def _on_nic(self, _number: int, _frame: FrameType | None) -> None:
         self._world[FRAMES_WAIT] = 1
-        if self._world[WORLD] == HOST_WORLD:
-            return  # vmapp looks at the TAP before it gives the processor back
+        if self._world[WORLD] == HOST_WORLD:  # vmapp looks at the TAP before it gives the processor back
+            self.masked = True  # one wake-up a stay there is enough
+            signal.pthread_sigmask(signal.SIG_BLOCK, _NIC)
+            return
         self._counters[_HOST_IRQS] += 1
         self.pending = True
         self._bell.poke()
@@ -71,14 +74,23 @@ class HostInterrupts:
         signal.pthread_sigmask(signal.SIG_BLOCK, _NIC)
 
     def resume(self) -> None:
-        """The guest runs again. Frames that came after vmapp's last look are seen at the next switch or tick."""
-        while signal.sigtimedwait(_NIC, 0) is not None:
-            self._world[FRAMES_WAIT] = 1
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NIC)
+        """The guest runs again."""
         self._idle = False
+        self.unmask()
         if not self._ticking:
             self._ticking = True
             signal.setitimer(signal.ITIMER_REAL, self._period, self._period)
+
+    def unmask(self) -> None:
+        """Back in the VMM world. Frames that may have come after vmapp's last look are seen at the next switch.
+
+        That is soon under load, at once when the guest idles, and at the next tick at the latest; a switch for
+        each of them would mostly find that vmapp has them already.
+        """
+        self.masked = False
+        while signal.sigtimedwait(_NIC, 0) is not None:
+            self._world[FRAMES_WAIT] = 1
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NIC)
 
     def set_period(self, milliseconds: int) -> None:
         """The timer's period from its next start on."""

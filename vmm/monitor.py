@@ -57,6 +57,7 @@ class Monitor:
         self._dispatcher = dispatcher
         self._bound = dispatcher.bound
         self._switch = switch
+        switch.complete = self._complete
         self._pic = pic
         self._host = host
         self._combining = combining
@@ -88,25 +89,22 @@ class Monitor:
         counters = self._counters
         started = monotonic_ns()
         if is_out and self._posted:
-            value = gate[base + _VALUE]
-            self._complete(base)
-            access(value)
+            switch.posted = base  # a world switch, if there is one, lets the guest go first
         else:
             switch.slot = base
-            result = access(gate[base + _VALUE])
-            switch.slot = _NO_SLOT
-            if switch.resumed:  # vmapp has completed the slot, and no interrupt is due
-                switch.resumed = False
-                self._base = (base + SLOT_WORDS) % _RING_WORDS
-                counters[statistics + 1 + is_out] += 1
-                counters[statistics + 3] += switch.left_ns() - started
-                return
-            gate[base + _RESULT] = result
-            if self._pic.output:
-                self._deliver()
-            self._complete(base)
+        result = access(gate[base + _VALUE])
+        switch.slot = switch.posted = _NO_SLOT
+        if switch.resumed:  # vmapp has completed the slot, and no interrupt is due
+            switch.resumed = False
+            self._base = (base + SLOT_WORDS) % _RING_WORDS
+            counters[statistics + 1 + is_out] += 1
+            counters[statistics + 3] += switch.left_ns() - started
+            return
         if self._pic.output:
             self._deliver()
+        if self._base == base:
+            gate[base + _RESULT] = result
+            self._complete(base)
         counters[statistics + 1 + is_out] += 1
         counters[statistics + 3] += monotonic_ns() - started
 
@@ -139,7 +137,7 @@ class Monitor:
             if self._host.pending:
                 self._attend()
             elif in_host:
-                self._switch.idle(gate, following, self._host)
+                self._switch.idle(gate, following)
             else:
                 self._halt_here(gate, following)
         if in_host:

@@ -6,6 +6,7 @@ While vmapp runs, the vmm waits, and the other way round. The record that passes
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
@@ -39,6 +40,10 @@ _HOST: Final = world.HOST_WORLD
 _VMM: Final = world.VMM_WORLD
 
 
+def _nothing(_slot: int) -> None:
+    """Completes no slot: until the monitor has said how."""
+
+
 class WorldSwitch:
     """Carries control to vmapp and back, counts and times it, and takes the Lance's INTA# line along.
 
@@ -48,6 +53,7 @@ class WorldSwitch:
     __slots__ = (
         "_bell",
         "_combining",
+        "_host",
         "_counters",
         "_kick_fd",
         "_lance",
@@ -56,13 +62,17 @@ class WorldSwitch:
         "_ring_vmapp",
         "_wait",
         "_world",
+        "complete",
         "count",
         "line",
+        "posted",
         "resumed",
         "slot",
     )
 
-    def __init__(self, station: Station, pic: PicPair, pic_line: int, combining: SendCombining) -> None:
+    def __init__(
+        self, station: Station, pic: PicPair, pic_line: int, combining: SendCombining, host: HostInterrupts
+    ) -> None:
         self._world = station.world
         self._lance = station.lance
         self._counters = station.counters
@@ -72,11 +82,14 @@ class WorldSwitch:
         self._kick_fd = station.fds["kick"]
         self._pic = pic
         self._combining = combining
+        self._host = host
         self._pic_line = pic_line
         self.line = 0  # level of INTA# that the 8259 pair knows of
         self.count = 0  # switches so far
         self._world[_SLOT] = _NO_SLOT
         self.slot = _NO_SLOT  # the trap slot that vmapp may complete
+        self.posted = _NO_SLOT  # the trap slot to complete before leaving: the device works while the guest runs on
+        self.complete: Callable[[int], None] = _nothing
         self.resumed = False  # vmapp has completed it; the caller resets this
 
     def io(self, key: int, value: int) -> int:
@@ -105,18 +118,23 @@ class WorldSwitch:
         """One switch there and one back; vmapp does what ``reason`` asks and looks at its TAP."""
         record = self._world
         record[_REASON] = reason
+        if self.posted != _NO_SLOT:
+            self.complete(self.posted)
+            self.posted = _NO_SLOT
         left = monotonic_ns()
         record[_WORLD] = _HOST
         self._ring_vmapp()
         wait = self._wait
         while record[_WORLD] != _VMM:
             wait(record, _WORLD, _HOST)
+        if self._host.masked:
+            self._host.unmask()
         self._account(left, reason)
 
-    def idle(self, gate: memoryview, next_state: int, host: HostInterrupts) -> None:
+    def idle(self, gate: memoryview, next_state: int) -> None:
         """The guest executes HLT: vmapp blocks in select() until something happens to the machine.
 
-        Ends early for what ``host`` reports, and when the guest posts a trap in the slot whose state is ``gate[next_state]``: it went on by
+        Ends early for a host interrupt, and when the guest posts a trap in the slot whose state is ``gate[next_state]``: it went on by
         itself, because its own network stack had a frame to send.
         """
         record = self._world
@@ -129,7 +147,7 @@ class WorldSwitch:
             state = gate[next_state]
             if kicked:
                 self._wait(record, _WORLD, _HOST)
-            elif state == POSTED or host.pending:
+            elif state == POSTED or self._host.pending:
                 os.eventfd_write(self._kick_fd, 1)
                 kicked = True
             else:
