@@ -5,13 +5,29 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from lab.rundir import RunDirectory
+from lab.preflight import require_root
+from lab.rundir import RunDirectory, running_record
 from machine.control import Channel, Message
 from machine.errors import ControlError, StackError
 
-__all__ = ["ask"]
+__all__ = ["ask", "request"]
 
 _PATIENCE_SECONDS: Final = 5.0
+
+
+def request(name: str, message: Message) -> Message:
+    """The answer of stack ``name`` to a request that it may refuse; StackError if it isn't running."""
+    require_root()
+    directory = RunDirectory(name)
+    running_record(directory)
+    answer = ask(directory, message)
+    if answer is None:
+        raise StackError(f"stack {name!r} is just ending")
+    if answer.get("event") == "failed":
+        error = StackError(answer["message"])
+        error.exit_status = answer.get("status", error.exit_status)
+        raise error
+    return answer
 
 
 def ask(directory: RunDirectory, request: Message) -> Message | None:

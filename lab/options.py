@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from machine.config import CHOICES, Settings, load_file, make_settings
+from lab.perfsupport import check_perf_frames
+from machine.config import CHOICES, Settings, load_file, make_settings, parse_value
 from machine.errors import ConfigError
 from netbackend.rate import parse_rate
 
@@ -16,6 +18,11 @@ __all__ = ["DEFAULT_NAME", "add_name", "add_settings", "settings_from"]
 DEFAULT_NAME: Final = "default"
 
 _TEXTS: Final = ("name", "profile", "mode", "driver", "link", "doorbell", "pcap")
+_OPTIONS: Final = (*_TEXTS, "cpus", "profiling")
+_INTERNAL: Final = ("probe_rounds",)
+_OTHERS: Final = tuple(
+    field.name for field in dataclasses.fields(Settings) if field.name not in (*_OPTIONS, *_INTERNAL)
+)
 
 
 def add_name(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +37,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--link", metavar="RATE", help="rate of the wire: 100mbit, 1gbit, any rate, or none")
     parser.add_argument("--cpus", metavar="LIST", help="CPUs for guest, vmm and vmapp, such as 0 or 0,1")
     parser.add_argument("--name", help=f"the stack's name (default: {DEFAULT_NAME})")
+    parser.add_argument(
+        "--profiling", action="store_true", default=None, help="let perf see Python functions (Python 3.12, -X perf)"
+    )
     parser.add_argument("--pcap", metavar="FILE", help="capture the virtual NIC's frames in a pcapng file")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help=f"any of {', '.join(_OTHERS)}; repeatable"
+    )
     parser.add_argument("--config", metavar="TOML", type=Path, help="settings from a file; options win over it")
 
 
@@ -38,10 +51,27 @@ def settings_from(args: argparse.Namespace) -> Settings:
     """Checked settings: options over the file's over the profile's. ConfigError, one line, if they won't do."""
     layer = load_file(args.config) if args.config is not None else {}
     _check_types(args.config, layer)
-    keys = (*_TEXTS, "cpus")
-    settings = make_settings(layer, {key: getattr(args, key, None) for key in keys})
+    options = {key: getattr(args, key, None) for key in _OPTIONS}
+    settings = make_settings(layer, _parse_others(getattr(args, "set", [])), options)
     parse_rate(settings.link)
+    if settings.profiling:
+        check_perf_frames()
     return settings
+
+
+def _parse_others(words: Sequence[str]) -> dict[str, Any]:
+    """What --set KEY=VALUE asks for; the last of two that name the same key."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not KEY=VALUE")
+        if key in _OPTIONS:
+            raise ConfigError(f"{key} is an option of its own: --{key}")
+        if key not in _OTHERS:
+            raise ConfigError(f"unknown setting {key!r}; --set knows {', '.join(_OTHERS)}")
+        found[key] = parse_value(key, text)
+    return found
 
 
 def _check_types(path: Path | None, layer: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lab import processes
+from lab.perfsupport import remove_maps
 from lab.rundir import Record, RunDirectory
 from machine.errors import StackError
 from netbackend import namespaces, topology
@@ -27,6 +28,8 @@ def clean(directory: RunDirectory, record: Record) -> None:
     """
     if not processes.end(record["processes"].values(), signal.SIGKILL, _SECONDS):
         raise StackError(f"processes of stack {directory.name!r} do not end; try `worldswitch down` again")
+    if record["settings"].get("profiling"):
+        remove_maps(identity["pid"] for identity in record["processes"].values())
     topology.remove(record["network"])
     for name in record["planned"]:
         # None of these existed when the record was begun. What is left of them was made, but not yet entered.

@@ -23,7 +23,7 @@ from lab.processes import is_alive
 from machine.errors import ConfigError, SetupError, StackError
 from netbackend.namespaces import check_stack_name
 
-__all__ = ["BASE", "Record", "RunDirectory", "names", "state_of"]
+__all__ = ["BASE", "Record", "RunDirectory", "names", "running_record", "state_of"]
 
 Record: TypeAlias = dict[str, Any]
 """{"state", "reason", "supervisor", "settings", "planned", "network", "processes"}: ``lab.supervisor`` writes it."""
@@ -153,3 +153,12 @@ def state_of(record: Record | None) -> str:
     if state == "stopped" or is_alive(record["supervisor"]):
         return state
     return "dead"
+
+
+def running_record(directory: RunDirectory) -> Record:
+    """The record of a stack that runs; StackError, one line, for one that doesn't."""
+    record = directory.load()
+    state = state_of(record)
+    if record is None or state != "running":
+        raise StackError(f"stack {directory.name!r} is {state}: start it with `worldswitch up`")
+    return record

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import posix_ipc
 
+from lab.perfsupport import INTERPRETER_OPTIONS, remove_maps
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
@@ -97,6 +98,7 @@ class Stack:
         for role in ("vmapp", "vmm", "guest"):
             self._children[role].control.send({"command": "go"})
         self._expect(self._children["guest"], "running", deadline)
+        self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:
         settings = self.settings
@@ -136,9 +138,10 @@ class Stack:
 
     def _spawn(self, role: str) -> None:
         here, there = Channel.pair()
+        options = INTERPRETER_OPTIONS if self.settings.profiling else ()
         inherited = (*self._role_fds(role).values(), there.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", role, str(there.fileno())],
+            [sys.executable, *options, "-P", "-m", role, str(there.fileno())],
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             cwd="/",
@@ -215,8 +218,8 @@ class Stack:
 
     def apply(self, settings: Settings) -> None:
         """Takes over what may change live (``vmm.livesettings``); ConfigError if the vmm refuses."""
-        self.settings = settings
         self._tell({"settings": settings.as_map()})
+        self.settings = settings
 
     def plug(self, cable: bool) -> None:
         """Plugs the virtual NIC's cable in, or pulls it."""
@@ -240,6 +243,8 @@ class Stack:
         deadline = time.monotonic() + _END_SECONDS
         for child in self._children.values():
             _reap(child, deadline)
+        if self.settings.profiling:
+            remove_maps(self.pids.values())
         self._children = {}
         self._unlink_semaphores()
         for fd in self._fds.values():

@@ -7,6 +7,7 @@ supervisor that was killed leaves nothing that ``lab.recovery`` does not find.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import socket
@@ -14,18 +15,20 @@ from collections.abc import Callable
 from typing import Final
 
 from lab import processes, recovery, status
+from lab.livechange import CABLE, changed
 from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
 from lab.stops import StopRequests
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
+from machine.lance.registers import describe
 from machine.process import set_name
 from netbackend import namespaces
 from netbackend.pcapng import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import build
+from netbackend.topology import build, set_link_rate
 
 __all__ = ["Supervisor"]
 
@@ -194,9 +197,39 @@ class Supervisor:
             client.close()
 
     def _answer(self, request: Message, stack: Stack) -> Message:
-        if request.get("command") == "status":
-            return {"event": "status", **status.measure(stack)}
-        return {"event": "failed", "message": "unknown command"}
+        answers = {"status": self._measure, "set": self._change, "registers": self._registers}
+        answer = answers.get(str(request.get("command")))
+        try:
+            if answer is None:
+                raise StackError("the supervisor of this stack knows no such request: is it of an older version?")
+            return answer(request, stack)
+        except WorldswitchError as error:
+            return {"event": "failed", "message": str(error), "status": error.exit_status}
+
+    def _measure(self, _request: Message, stack: Stack) -> Message:
+        return {"event": "status", **status.measure(stack)}
+
+    def _registers(self, _request: Message, stack: Stack) -> Message:
+        return {"event": "registers", "text": describe(stack.lance)}
+
+    def _change(self, request: Message, stack: Stack) -> Message:
+        """New settings, and the cable, while the stack runs (``lab.livechange``)."""
+        changes = request.get("changes", {})
+        settings = changed(self.settings, changes)
+        if settings.link != self.settings.link:
+            set_link_rate(self._record["network"], parse_rate(settings.link))
+            self._note_settings(dataclasses.replace(self.settings, link=settings.link))
+        if settings != stack.settings:
+            stack.apply(settings)
+            self._note_settings(settings)
+        if CABLE in changes:
+            stack.plug(bool(changes[CABLE]))
+        return {"event": "set", "settings": settings.as_map()}
+
+    def _note_settings(self, settings: Settings) -> None:
+        self.settings = settings
+        self._record["settings"] = settings.as_map()
+        self.directory.save(self._record)
 
     # -- end --------------------------------------------------------------------------------------------------
 

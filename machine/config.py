@@ -17,7 +17,17 @@ from typing import Any, Final
 from machine.doorbell import DOORBELLS, check_sound
 from machine.errors import ConfigError
 
-__all__ = ["CHOICES", "MODES", "PROFILES", "Mode", "Settings", "load_file", "make_settings"]
+__all__ = [
+    "CHOICES",
+    "MODES",
+    "OPTIMISATIONS",
+    "PROFILES",
+    "Mode",
+    "Settings",
+    "load_file",
+    "make_settings",
+    "parse_value",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +50,8 @@ MODES: Final = {
     )
 }
 
+OPTIMISATIONS: Final = ("ports", "combining", "notification")
+
 _ONE_CPU: Final = (0,)
 _ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
 
@@ -58,6 +70,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _LARGEST_RAM_MIB: Final = 1024
+_BOOLEANS: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +95,7 @@ class Settings:
     hlt: str = "host"  # the guest's HLT: "host" switches and blocks in select(), "vmm" halts in the vmm (measuring)
     tick_ms: int = 10  # the host timer: the longest a host event may wait for a busy guest
     pcap: str | None = None
+    profiling: bool = False  # the processes run under -X perf, so that perf sees Python functions
     probe_rounds: int = 0  # not 0: the guest times this many traps instead of running its driver
 
     def __post_init__(self) -> None:
@@ -106,7 +120,7 @@ class Settings:
             raise ConfigError(f"bad cpus {','.join(map(str, self.cpus))!r}: this machine offers {here}")
 
     def _check_optimisations(self) -> None:
-        for key in ("ports", "combining", "notification"):
+        for key in OPTIMISATIONS:
             if getattr(self, key) not in (None, True, False):
                 raise ConfigError(f"bad {key} {getattr(self, key)!r}: on or off")
         if not isinstance(self.combine_decay, int | float) or not 0 <= self.combine_decay < 1:
@@ -114,7 +128,7 @@ class Settings:
 
     def _check_integer(self, key: str, lowest: int, highest: int) -> None:
         value = getattr(self, key)
-        if not isinstance(value, int) or not lowest <= value <= highest:
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
             raise ConfigError(f"bad {key} {value!r}: a whole number from {lowest} to {highest}")
 
     def as_map(self) -> dict[str, Any]:
@@ -128,7 +142,7 @@ class Settings:
     @property
     def optimisations(self) -> Mode:
         """The mode with the optimisations that were switched one by one."""
-        switched = {key: getattr(self, key) for key in ("ports", "combining", "notification")}
+        switched = {key: getattr(self, key) for key in OPTIMISATIONS}
         return dataclasses.replace(
             MODES[self.mode], **{key: value for key, value in switched.items() if value is not None}
         )
@@ -145,6 +159,32 @@ def _parse_cpus(value: object) -> tuple[int, ...]:
         return tuple(int(item) for item in items)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"bad cpus {value!r}: a list such as 0 or 0,1") from error
+
+
+_KINDS: Final = {field.name: str(field.type).removesuffix(" | None") for field in dataclasses.fields(Settings)}
+
+
+def parse_value(key: str, text: str) -> Any:
+    """The value of setting ``key`` that ``text`` means; ConfigError if none. ``Settings`` checks its range."""
+    try:
+        kind = _KINDS[key]
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+    except KeyError:
+        raise ConfigError(f"unknown setting {key!r}") from None
+    except ValueError:
+        raise ConfigError(f"bad {key} {text!r}: a number") from None
+    return _parse_boolean(key, text) if kind == "bool" else text
+
+
+def _parse_boolean(key: str, value: object) -> bool:
+    """On or off, as a TOML boolean, or in any of the words for it."""
+    found = _BOOLEANS.get(str(value).lower())
+    if found is None:
+        raise ConfigError(f"bad {key} {value!r}: on or off")
+    return found
 
 
 def load_file(path: Path) -> dict[str, Any]:
@@ -174,4 +214,5 @@ def make_settings(*layers: Mapping[str, Any]) -> Settings:
     complete = PROFILES[profile] | {"profile": profile} | merged
     if "cpus" in complete:
         complete["cpus"] = _parse_cpus(complete["cpus"])
-    return Settings(**complete)
+    flags = {key: _parse_boolean(key, value) for key, value in complete.items() if _KINDS.get(key) == "bool"}
+    return Settings(**complete | flags)

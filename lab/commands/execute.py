@@ -11,7 +11,7 @@ from typing import Final
 from lab.complaint import complain
 from lab.options import add_name
 from lab.preflight import require_root
-from lab.rundir import Record, RunDirectory, state_of
+from lab.rundir import Record, RunDirectory, running_record
 from machine.errors import ConfigError, StackError
 from machine.process import pin
 from netbackend import namespaces
@@ -36,9 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.words:
         raise ConfigError(f"what shall {args.machine} run? worldswitch exec {args.machine} -- COMMAND...")
     require_root()
-    record = RunDirectory(args.name).load()
-    if record is None or state_of(record) != "running":
-        raise StackError(f"stack {args.name!r} is {state_of(record)}: start it with `worldswitch up`")
+    record = running_record(RunDirectory(args.name))
     namespaces.enter(_namespace(record, args.machine))
     pin(cpus_of(args.machine, tuple(record["settings"]["cpus"])))
     return _become(args.words)
