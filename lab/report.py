@@ -52,6 +52,7 @@ def _empty(name: str, state: str) -> Report:
         "reason": None,
         "profile": None,
         "mode": None,
+        "cable": None,
         "addresses": dict.fromkeys(_MACHINES),
         "processes": {role: dict.fromkeys(_PROCESS) for role in ROLES},
         "counters": dict.fromkeys(COUNTER_NAMES),
@@ -68,7 +69,7 @@ def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) 
     if answer is None:
         report["state"] = "ending"
         return
-    for key in ("counters", "ports", "world_switch_ns"):
+    for key in ("counters", "ports", "world_switch_ns", "cable"):
         report[key] = answer[key]
     stations = NetworkPlan(directory.name).stations
     report["addresses"] = {role: stations[role].address for role in _MACHINES}
@@ -117,6 +118,7 @@ def schema() -> dict[str, Any]:
             "reason": text,
             "profile": text,
             "mode": text,
+            "cable": _nullable("boolean"),
             "addresses": _object(dict.fromkeys(_MACHINES, text)),
             "processes": _object(dict.fromkeys(ROLES, process)),
             "counters": _object(dict.fromkeys(COUNTER_NAMES, count)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from machine.counters import COUNTERS, read_all
+from machine.lance.state import LINK_UP
 from machine.layout import PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ports import (
     LANCE_DEFAULT_BASE,
@@ -48,11 +49,16 @@ _HIGHEST_PORT: Final = 0xFFFF
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"counters", "ports", "world_switch_ns"} of a running stack; integers, so that any encoding carries them."""
+    """{"counters", "ports", "world_switch_ns", "cable"} of a running stack, in values that any encoding carries."""
     page = stack.counters["vmm"]
     counters = dict(read_all(stack.counters))
     ports = ports_of(page)
-    return {"counters": counters | derive(counters, ports), "ports": ports, "world_switch_ns": switch_times(page)}
+    return {
+        "counters": counters | derive(counters, ports),
+        "ports": ports,
+        "world_switch_ns": switch_times(page),
+        "cable": bool(stack.lance[LINK_UP]),
+    }
 
 
 def ports_of(page: memoryview) -> Ports:

@@ -58,7 +58,7 @@ def table(report: dict[str, object]) -> Iterator[str]:
     """The report in lines; counters that are zero are left out."""
     parts = {key: value for key, value in report.items() if isinstance(value, dict)}
     settings = parts["settings"]
-    yield f"stack {report['name']}: {report['state']}"
+    yield f"stack {report['name']}: {report['state']}{', cable pulled' if report['cable'] is False else ''}"
     yield "  " + "  ".join(f"{key} {_text(settings[key])}" for key in settings if settings[key] not in (None, False))
     yield "  " + "  ".join(f"{role} {address}" for role, address in parts["addresses"].items())
     yield f"\n{'process':24}{'pid':>10}{'CPU %':>10}{'RSS MiB':>10}"

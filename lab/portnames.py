@@ -1,0 +1,47 @@
+"""Names of I/O ports for people: which device, which register."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from machine.ports import (
+    ELCR_MASTER,
+    ELCR_SLAVE,
+    LANCE_DEFAULT_BASE,
+    LANCE_PORTS,
+    PCI_CONFIG_ADDRESS,
+    PCI_CONFIG_DATA,
+    PIC_MASTER_COMMAND,
+    PIC_MASTER_DATA,
+    PIC_SLAVE_COMMAND,
+    PIC_SLAVE_DATA,
+)
+
+__all__ = ["port_name"]
+
+_NAMES: Final = {
+    PIC_MASTER_COMMAND: "PIC master",
+    PIC_MASTER_DATA: "PIC master mask",
+    PIC_SLAVE_COMMAND: "PIC slave",
+    PIC_SLAVE_DATA: "PIC slave mask",
+    ELCR_MASTER: "ELCR master",
+    ELCR_SLAVE: "ELCR slave",
+    PCI_CONFIG_ADDRESS: "PCI address",
+}
+# Offsets of the 16-bit mode (WIO), which all drivers here use; data sheet, "I/O resources".
+_LANCE_NAMES: Final = {0x10: "RDP", 0x12: "RAP", 0x14: "RESET", 0x16: "BDP"}
+_APROM_BYTES: Final = 16
+_PCI_DATA: Final = range(PCI_CONFIG_DATA, PCI_CONFIG_DATA + 4)
+_LANCE: Final = range(LANCE_DEFAULT_BASE, LANCE_DEFAULT_BASE + LANCE_PORTS)
+
+
+def port_name(label: str) -> str:
+    """The name of a port as ``lab.status`` labels it ("0x1010"); the label itself where there is none."""
+    try:
+        port = int(label, 16)
+    except ValueError:
+        return label
+    if port in _LANCE:
+        offset = port - LANCE_DEFAULT_BASE
+        return f"Lance {'APROM' if offset < _APROM_BYTES else _LANCE_NAMES.get(offset, f'+{offset:#x}')}"
+    return "PCI data" if port in _PCI_DATA else _NAMES.get(port, label)
