@@ -60,6 +60,8 @@ PROFILES: Final[dict[str, dict[str, Any]]] = {
     "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True},
 }
 
+_DEFAULT_PROFILE: Final = "paper"
+
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "profile": tuple(PROFILES),
     "mode": tuple(MODES),
@@ -69,6 +71,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+_ANY_TEXT: Final = re.compile(r"[^\0]+", re.DOTALL)
 _LARGEST_RAM_MIB: Final = 1024
 _BOOLEANS: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 
@@ -78,7 +81,7 @@ class Settings:
     """One stack's settings; immutable, checked, and the same in every process."""
 
     name: str = "default"
-    profile: str = "paper"
+    profile: str = _DEFAULT_PROFILE
     mode: str = "2.0"
     driver: str = "linux22"
     link: str = "100mbit"
@@ -102,8 +105,10 @@ class Settings:
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ConfigError(f"unknown {key} {getattr(self, key)!r}: choose one of {', '.join(choices)}")
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ConfigError(f"bad name {self.name!r}: use 1 to 20 of a-z, 0-9 and -, not - first")
+        self._check_text("name", "use 1 to 20 of a-z, 0-9 and -, not - first", _NAME)
+        self._check_text("link", "a link rate such as 100mbit", _ANY_TEXT)
+        if self.pcap is not None:
+            self._check_text("pcap", "a file name", _ANY_TEXT)
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
@@ -123,8 +128,17 @@ class Settings:
         for key in OPTIMISATIONS:
             if getattr(self, key) not in (None, True, False):
                 raise ConfigError(f"bad {key} {getattr(self, key)!r}: on or off")
-        if not isinstance(self.combine_decay, int | float) or not 0 <= self.combine_decay < 1:
-            raise ConfigError(f"bad combine_decay {self.combine_decay!r}: at least 0 and less than 1")
+        self._check_fraction("combine_decay")
+
+    def _check_text(self, key: str, hint: str, pattern: re.Pattern[str]) -> None:
+        value = getattr(self, key)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ConfigError(f"bad {key} {value!r}: {hint}")
+
+    def _check_fraction(self, key: str) -> None:
+        value = getattr(self, key)
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise ConfigError(f"bad {key} {value!r}: at least 0 and less than 1")
 
     def _check_integer(self, key: str, lowest: int, highest: int) -> None:
         value = getattr(self, key)
@@ -137,6 +151,7 @@ class Settings:
 
     @classmethod
     def from_map(cls, record: Mapping[str, Any]) -> Settings:
+        """The settings that :meth:`as_map` made ``record`` of."""
         return cls(**dict(record) | {"cpus": tuple(record["cpus"])})
 
     @property
@@ -153,10 +168,13 @@ class Settings:
         return len(set(self.cpus)) == 1
 
 
-def _parse_cpus(value: object) -> tuple[int, ...]:
+def _parse_cpus(value: Any) -> tuple[int, ...]:
     try:
-        items = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
-        return tuple(int(item) for item in items)
+        if isinstance(value, str):
+            return tuple(int(item) for item in value.split(","))
+        if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
+            raise TypeError
+        return tuple(value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"bad cpus {value!r}: a list such as 0 or 0,1") from error
 
@@ -194,13 +212,16 @@ def load_file(path: Path) -> dict[str, Any]:
             record = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # more than TOMLDecodeError: numbers too long, nesting too deep
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    known = {field.name for field in dataclasses.fields(Settings)}
-    unknown = sorted(set(record) - known)
-    if unknown:
-        raise ConfigError(f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    _check_names(record, f"{path}: ")
     return record
+
+
+def _check_names(record: Mapping[str, Any], where: str = "") -> None:
+    unknown = sorted(set(record) - set(_KINDS))
+    if unknown:
+        raise ConfigError(f"{where}unknown setting {unknown[0]!r}; known are {', '.join(sorted(_KINDS))}")
 
 
 def make_settings(*layers: Mapping[str, Any]) -> Settings:
@@ -208,8 +229,9 @@ def make_settings(*layers: Mapping[str, Any]) -> Settings:
     merged: dict[str, Any] = {}
     for layer in layers:
         merged.update({key: value for key, value in layer.items() if value is not None})
-    profile = merged.get("profile", Settings.profile if isinstance(Settings.profile, str) else "paper")
-    if profile not in PROFILES:
+    _check_names(merged)
+    profile = merged.get("profile", _DEFAULT_PROFILE)
+    if not isinstance(profile, str) or profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
     complete = PROFILES[profile] | {"profile": profile} | merged
     if "cpus" in complete:
