@@ -66,7 +66,7 @@ def receive(connection: socket.socket, operation: int, omit: float, limit: float
                 complete = True
                 break
             total += count
-    except (BlockingIOError, ConnectionError):  # SO_RCVTIMEO; a sender that died
+    except OSError:  # SO_RCVTIMEO; or the sender died
         pass
     if not marks:  # it ended within the warm-up
         before, start = total, now
@@ -74,24 +74,43 @@ def receive(connection: socket.socket, operation: int, omit: float, limit: float
     return {"complete": complete, "bytes": total - before, "seconds": seconds, "marks": marks[1:]}
 
 
-def send(connection: socket.socket, operation: int, seconds: float, amount: int) -> dict[str, object]:
-    """Sends until ``seconds`` have passed or ``amount`` bytes are on their way, and waits for the other to close."""
+def send(
+    connection: socket.socket, operation: int, seconds: float, amount: int, omit: float, limit: float
+) -> dict[str, object]:
+    """Sends until ``omit + seconds`` have passed or ``amount`` bytes are on their way; waits for the other to close.
+
+    ``sent``: bytes, all of them; ``retransmits``: segments, since the end of the warm-up. ``complete`` is false if
+    that takes more than ``limit`` seconds, or the connection fails.
+    """
     view = memoryview(bytearray(operation))
-    send_some, clock = connection.send, time.monotonic_ns
-    sent = 0
-    deadline = clock() + int(seconds * _NANOSECONDS)
-    last = amount - operation  # up to there an operation is a whole one
+    begin = time.monotonic_ns()
+    end = begin + int(limit * _NANOSECONDS)
+    sent, warm = 0, 0
+    complete = False
     try:
-        while sent <= last and clock() < deadline:
-            sent += send_some(view)
-        while last < sent < amount and clock() < deadline:
-            sent += send_some(view[: amount - sent])
+        if omit:
+            sent = _push(connection, view, 0, amount, min(end, begin + int(omit * _NANOSECONDS)))
+            warm = _retransmits(connection)
+        sent = _push(connection, view, sent, amount, min(end, begin + int((omit + seconds) * _NANOSECONDS)))
         connection.shutdown(socket.SHUT_WR)
-        complete = not connection.recv(1)
-    except (BlockingIOError, ConnectionError):  # SO_SNDTIMEO, SO_RCVTIMEO; a receiver that gave up
-        complete = False
-    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS.size)
-    return {"complete": complete, "sent": sent, "retransmits": total_retransmits(info)}
+        complete = not connection.recv(1) and time.monotonic_ns() < end
+    except OSError:  # SO_SNDTIMEO, SO_RCVTIMEO; or the receiver gave up: reset, no longer connected
+        pass
+    return {"complete": complete, "sent": sent, "retransmits": _retransmits(connection) - warm}
+
+
+def _push(connection: socket.socket, view: memoryview, sent: int, amount: int, deadline: int) -> int:
+    send_some, clock = connection.send, time.monotonic_ns
+    last = amount - len(view)  # up to there an operation is a whole one
+    while sent <= last and clock() < deadline:
+        sent += send_some(view)
+    while last < sent < amount and clock() < deadline:
+        sent += send_some(view[: amount - sent])
+    return sent
+
+
+def _retransmits(connection: socket.socket) -> int:
+    return total_retransmits(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS.size))
 
 
 def _limit_waits(opened: socket.socket, seconds: float) -> None:
@@ -119,7 +138,7 @@ def _call(args: argparse.Namespace) -> dict[str, object]:
         connection.settimeout(min(_CONNECT_SECONDS, args.limit))
         connection.connect((args.address, args.port))
         _limit_waits(connection, args.limit)
-        return send(connection, args.operation, min(args.seconds, args.limit), args.bytes)
+        return send(connection, args.operation, args.seconds, args.bytes, args.omit, args.limit)
 
 
 def _operation(text: str) -> int:
@@ -139,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     for role in (server, client):
         role.add_argument("address", help="the server's IPv4 address")
         role.add_argument("--operation", type=_operation, default=DEFAULT_OPERATION_BYTES, metavar="BYTES")
-        role.add_argument("--limit", type=float, default=DEFAULT_LIMIT_SECONDS, metavar="SECONDS", help="of any wait")
-    server.add_argument("--omit", type=float, default=0.0, metavar="SECONDS", help="warm-up that does not count")
+        role.add_argument("--omit", type=float, default=0.0, metavar="SECONDS", help="warm-up that does not count")
+        role.add_argument("--limit", type=float, default=DEFAULT_LIMIT_SECONDS, metavar="SECONDS", help="for all of it")
     server.add_argument("--port", type=int, default=0, help="default: any that is free")
     client.add_argument("port", type=int, help="what the server has printed")
     client.add_argument("--seconds", type=float, default=10.0)

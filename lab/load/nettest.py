@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from lab.load.endpoint import DEFAULT_LIMIT_SECONDS, DEFAULT_OPERATION_BYTES, main
 from lab.load.place import Place, first_line, output, python_module, started
-from machine.errors import BenchError
+from machine.errors import BenchError, ConfigError
 
 __all__ = ["NettestResult", "main", "measure", "result_of"]
 
@@ -24,7 +24,7 @@ _SHORTEST_SECOND: Final = 0.5  # a last one that is shorter says too little
 
 @dataclass(frozen=True, slots=True)
 class NettestResult:
-    """What one TCP connection carried, as its receiver saw it; only ``retransmits`` covers the warm-up too.
+    """What one TCP connection carried, as its receiver saw it, without the warm-up.
 
     ``goodput_mbps``: TCP payload, 10^6 bit/s. ``seconds``, ``bytes``: what that is the quotient of. ``series``: the
     goodput of each second, the last perhaps a shorter one. ``retransmits``: segments the sender's TCP sent again.
@@ -49,16 +49,18 @@ def measure(
 ) -> NettestResult:
     """Sends for ``omit + seconds``, or ``total_bytes`` if that is over sooner; swap the places for the other way.
 
-    BenchError if the connection fails, ends within the warm-up, or has not drained after ``max_seconds``.
+    BenchError if the connection fails, ends within the warm-up, or has not drained after ``max_seconds``;
+    ConfigError if it can't have by then.
     """
-    common = ("--operation", operation_bytes, "--limit", max_seconds)
+    if total_bytes is None and omit + seconds >= max_seconds:
+        raise ConfigError(f"nettest cannot send for {omit + seconds:g} s within {max_seconds:g} s; allow more")
+    common = ("--operation", operation_bytes, "--limit", max_seconds, "--omit", omit)
     amount = () if total_bytes is None else ("--bytes", total_bytes)
-    serve = python_module("lab.load.endpoint", "server", receiver.address, *common, "--omit", omit)
+    serve = python_module("lab.load.endpoint", "server", receiver.address, *common)
     with started(serve, receiver) as server:
         port = first_line(server, "nettest server", _START_SECONDS)
-        call = python_module(
-            "lab.load.endpoint", "client", receiver.address, port, *common, "--seconds", omit + seconds, *amount
-        )
+        options = (*common, "--seconds", seconds, *amount)
+        call = python_module("lab.load.endpoint", "client", receiver.address, port, *options)
         with started(call, sender) as client:
             sent = json.loads(output(client, "nettest client", max_seconds + _GRACE_SECONDS))
         received = json.loads(output(server, "nettest server", max_seconds + _GRACE_SECONDS))
