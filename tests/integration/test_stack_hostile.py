@@ -43,7 +43,7 @@ def pester(bed, seed, seconds):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_hostile_guest_harms_nobody_but_itself(kind, seed):
     """After seconds of random attacks both processes live, have done bounded work, and serve a sane driver again."""
-    with running(partial(HostileStack, seed=seed, seconds=SECONDS), name="t-hostile", **KINDS[kind]) as bed:
+    with running(partial(HostileStack, seed=seed, seconds=SECONDS), **KINDS[kind]) as bed:
         canary = Canary(bed.stack)
         pester(bed, seed, SECONDS)
         outcome = bed.stack.ask("guest", "sane", ANSWER_S)
@@ -61,7 +61,7 @@ def test_a_hostile_guest_harms_nobody_but_itself(kind, seed):
 
 def test_a_hostile_guest_that_has_stopped_costs_nothing():
     """What a hostile guest leaves behind does not keep vmm or vmapp busy: no endless loop on rings or garbage."""
-    with running(partial(HostileStack, seed=3, seconds=0.5), name="t-hostile") as bed:
+    with running(partial(HostileStack, seed=3, seconds=0.5)) as bed:
         bed.stack.ask("guest", "sane", ANSWER_S)
         before = [cpu_seconds(bed.processes[role]) for role in ("vmm", "vmapp")]
         time.sleep(1.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import footprint, no_leftovers
+from tests.conftest import NETNS_DIR, SHM_DIR, SHM_PREFIXES, names_in
 from tests.kit.programs import ping
 from tests.kit.stack import cpu_seconds, eventually, running
 
@@ -65,19 +66,21 @@ def test_an_idle_stack_costs_next_to_nothing(bed):
 
 def test_an_ended_stack_leaves_nothing():
     """After the end of a stack that was at work there is no namespace, shared memory or process of it."""
-    with no_leftovers():
-        with running(name="t-gone") as bed:
-            assert ping(bed, "guest", "peer", 5).received == 5
-            processes = bed.processes.values()
-            assert any("ws-t-gone-" in item for item in footprint(""))
-        assert not any(process.is_running() for process in processes)
-        bed.stack.close()
+    with running(doorbell="semaphore") as bed:
+        assert ping(bed, "guest", "peer", 5) == 5
+        processes = bed.processes.values()
+        assert len(names_in(NETNS_DIR, (f"ws-{bed.plan.stack}-",))) == 4
+    assert not names_in(NETNS_DIR, (f"ws-{bed.plan.stack}-",))
+    assert not [name for name in names_in(SHM_DIR, SHM_PREFIXES) if f"-{os.getpid()}-" in name]
+    assert not any(process.is_running() for process in processes)
+    bed.stack.close()
+    bed.network.close()
 
 
 @pytest.mark.parametrize("role", ["guest", "vmm", "vmapp"])
 def test_a_process_that_dies_is_reported_by_name(role):
     """A process that is killed is named, and the others end with the stack."""
-    with running(name="t-dies") as bed:
+    with running() as bed:
         bed.processes[role].kill()
         assert eventually(bed.stack.died)
         assert bed.stack.died() == f"process {role} (pid {bed.stack.pids[role]}) was killed by SIGKILL"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -135,7 +136,7 @@ class Bed:
 @contextmanager
 def running(kind: Callable[..., Stack] = Stack, **settings: object) -> Iterator[Bed]:
     """A stack of these settings (``machine.config``), gone when the block ends. ``kind`` makes the Stack."""
-    made: Settings = make_settings({"name": f"t{os.getpid()}", "link": "none"}, settings)
+    made: Settings = make_settings({"name": f"t-{secrets.token_hex(4)}", "link": "none"}, settings)
     plan = NetworkPlan(made.name)
     with build(plan, parse_rate(made.link)) as network:
         mac = bytes.fromhex(plan.guest.mac.replace(":", ""))
