@@ -18,6 +18,7 @@ __all__ = ["Access", "BindsPorts", "Bound", "Dispatcher"]
 Access = Callable[[int], int]  # value written (0 for IN) -> value read (0 for OUT)
 
 _OTHER_PORTS: Final = PORT_SLOTS - 1  # the last entry of the port table is for ports that found it full
+_MOST_BOUND: Final = 1024  # a driver uses some dozens of keys; a guest could send 393216, at half a kilobyte each
 _OTHER_NAME: Final = 0x10001  # one more than the last port + 1
 
 
@@ -48,7 +49,7 @@ class Dispatcher:
         self._ports = ports
         self._counters = counters
         self._unclaimed = unclaimed
-        self.bound: dict[int, Bound] = {}  # every key seen so far: the fast path looks here first
+        self.bound: dict[int, Bound] = {}  # keys seen lately: the fast path looks here first
 
     def find(self, key: int) -> Bound | None:
         """The work for ``key``; None if no guest may send such a key."""
@@ -67,6 +68,8 @@ class Dispatcher:
         kind, width, port = unpack_key(key)
         if not is_valid_key(key) or kind not in (KIND_IN, KIND_OUT):
             return None
+        if len(self.bound) >= _MOST_BOUND:
+            self.bound.clear()
         bound = Bound(self._access(key, kind, width, port), self._statistics(port), kind == KIND_OUT)
         self.bound[key] = bound
         return bound
