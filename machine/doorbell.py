@@ -13,7 +13,7 @@ spin        loads of the word, then an eventfd        the quickest across CPUs, 
 
 The ordering that each gives is argued in ``machine.ring``. Spin needs one thing more: the sleeper stores
 "I sleep" and then loads the word, the ringer stores the word and then loads "I sleep"; both need a full
-store-load fence, or both may miss. Acquiring and releasing a lock is one on x86-64 (a locked instruction).
+store-load fence, or both may miss (``machine.fence``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -29,6 +28,7 @@ from typing import Final, Protocol
 import posix_ipc
 
 from machine.errors import ConfigError, UnsoundDoorbellError
+from machine.fence import make_fence
 
 __all__ = [
     "BELL_SIGNAL",
@@ -144,18 +144,17 @@ class SpinBell:
     ``loads``: how often to look before sleeping; 0 where owner and ringer share a CPU and looking is vain.
     """
 
-    __slots__ = ("_fd", "_flag_index", "_flag_page", "_flags", "_lock", "_loads")
+    __slots__ = ("_fd", "_fence", "_flag_index", "_flag_page", "_flags", "_loads")
 
     def __init__(self, fd: int, flags: list[tuple[memoryview, int]], loads: int = SPIN_LOADS) -> None:
         self._fd = fd
         self._flags = flags
         self._flag_page, self._flag_index = flags[0]
         self._loads = loads
-        self._lock = threading.Lock()
+        self._fence = make_fence()
 
     def ring(self) -> None:
-        with self._lock:  # store-load fence: the word is out before the flag is read
-            pass
+        self._fence()  # the word is out before the flag is read
         if self._flag_page[self._flag_index]:
             os.eventfd_write(self._fd, 1)
 
@@ -180,8 +179,7 @@ class SpinBell:
     def _announce(self, asleep: int) -> None:
         for page, flag in self._flags:
             page[flag] = asleep
-        with self._lock:  # store-load fence: the flag is out before the word is read again
-            pass
+        self._fence()  # the flag is out before the word is read again
 
 
 def check_sound(kind: str, cpus: tuple[int, ...], architecture: str = platform.machine()) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "KEY",
     "LEFT_NS",
     "LINE",
+    "NEXT",
     "NOTIFICATION",
     "NO_SLOT",
     "REASON",
@@ -54,6 +55,7 @@ SLOT: Final = 8  # first word of the trap slot lent to vmapp, or NO_SLOT
 RESUMED: Final = 9  # vmapp -> vmm: 1, the lent slot is complete and the guest runs
 
 NOTIFICATION: Final = 10  # 1: FRAMES_WAIT is kept, vmapp need not ask the kernel (paper section 3.3.3)
+NEXT: Final = 11  # first word of the trap slot that the guest posts next: vmapp does not linger when it is posted
 FRAMES_WAIT: Final = 16  # the vmm's interrupt handler stores 1 at any time, vmapp stores 0 before it reads the TAP
 
 NO_SLOT: Final = 0xFFFF

@@ -19,7 +19,7 @@ from machine.lance.regfile import EFFECT_TRANSMIT, RegisterFile
 from machine.lance.state import CSR, IRQ_LEVEL
 from machine.launch import Station
 from machine.ring import KIND_IN, unpack_key
-from vmapp.lance.engine import LanceEngine
+from vmapp.lance.engine import BURST, LanceEngine
 
 __all__ = ["HostWorld"]
 
@@ -37,6 +37,7 @@ _ENTERED_NS: Final = world.ENTERED_NS
 _LEFT_NS: Final = world.LEFT_NS
 _LINE: Final = world.LINE
 _SLOT: Final = world.SLOT
+_NEXT: Final = world.NEXT
 _NOTIFICATION: Final = world.NOTIFICATION
 _FRAMES_WAIT: Final = world.FRAMES_WAIT
 _RESUMED: Final = world.RESUMED
@@ -64,8 +65,8 @@ class HostWorld:
         self._registers = registers
         self._engine = engine
         self._bound: dict[int, Callable[[int], int]] = {}
-        self._tap = select.epoll()
-        self._tap.register(station.fds["tap"], select.EPOLLIN)
+        self.tap_events = select.epoll()  # exchanged by vmapp.tracepoints
+        self.tap_events.register(station.fds["tap"], select.EPOLLIN)
         self._kick = select.poll()
         self._kick.register(self._kick_fd, select.POLLIN)
         self._both = select.poll()
@@ -76,7 +77,7 @@ class HostWorld:
     def run(self) -> None:
         """Serves the vmm for ever; the supervisor ends it."""
         record, wait, ring_vmm, bound = self._world, self._bell.wait, self._vmm.ring, self._bound
-        counters, look, lance, gate = self._counters, self._tap.poll, self._lance, self._gate
+        counters, lance, gate = self._counters, self._lance, self._gate
         ring_guest = self._guest.ring
         result = spent = 0
         while True:
@@ -87,22 +88,19 @@ class HostWorld:
                 key = record[_KEY]
                 access = bound.get(key) or self._bind(key)
                 record[_RESULT] = result = access(record[_VALUE])
+                if lance[CSR] & CSR0_TDMD:
+                    self._send_queued()
+                self._look(record)
             elif record[_REASON] == world.REASON_HLT:
                 self._send_queued()
                 self._idle()
-            elif record[_REASON] == world.REASON_SEND:
-                self._engine.run(record[_KEY])
+                self._look(record)
             else:
-                self._engine.poll()
-            if lance[CSR] & CSR0_TDMD:
-                self._send_queued()
-            if not record[_NOTIFICATION]:  # at each return to the host world: select() (section 2.3)
-                counters[_SELECTS] += 1
-                if look(0, 1):
-                    self._take_frames()
-            elif record[_FRAMES_WAIT]:  # the vmm's interrupt handler has said so: no system call (section 3.3.3)
-                record[_FRAMES_WAIT] = 0
-                self._take_frames()
+                if record[_REASON] == world.REASON_SEND:
+                    self._engine.run(record[_KEY])
+                else:
+                    self._engine.poll()
+                self._linger(record)
             record[_LEFT_NS] = left = monotonic_ns()
             counters[_HOST_NS] = spent = spent + left - entered
             slot = record[_SLOT]
@@ -115,6 +113,38 @@ class HostWorld:
                 record[_WORLD] = _VMM
                 gate[slot] = ring.COMPLETE
                 ring_guest()
+
+    def _linger(self, record: memoryview) -> None:
+        """Both directions in turn while there is work, no interrupt is due, and the guest waits for nothing."""
+        lance, gate = self._lance, self._gate
+        busy = True
+        while busy:
+            busy = bool(lance[CSR] & CSR0_TDMD)
+            if busy:
+                self._send_queued()
+            if self._look(record):
+                busy = True
+            if lance[IRQ_LEVEL] != record[_LINE] or gate[record[_NEXT]] == ring.POSTED:
+                return
+
+    def _look(self, record: memoryview) -> int:
+        """Whether frames wait in the TAP, and if so, takes them; the number of frames taken.
+
+        By select() at each return to the host world (section 2.3); with notification, by a word in memory that the
+        vmm's interrupt handler keeps, with no system call (section 3.3.3).
+        """
+        if record[_NOTIFICATION]:
+            if not record[_FRAMES_WAIT]:
+                return 0
+            record[_FRAMES_WAIT] = 0
+        else:
+            self._counters[_SELECTS] += 1
+            if not self.tap_events.poll(0, 1):
+                return 0
+        taken = self._take_frames()
+        if taken >= BURST:
+            record[_FRAMES_WAIT] = 1  # there may be more
+        return taken
 
     def _send_queued(self) -> None:
         """Packets that waited for a switch (section 3.3.2), and what an earlier burst left over."""
@@ -138,18 +168,24 @@ class HostWorld:
         self._bound[key] = access = read if kind == KIND_IN else write
         return access
 
-    def _take_frames(self) -> None:
+    def forget_bindings(self) -> None:
+        """Accesses are bound anew, by whatever ``_bind`` is now."""
+        self._bound.clear()
+
+    def _take_frames(self) -> int:
         """Receives; frames that find no free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
         engine = self._engine
-        if engine.receive():
+        taken = engine.receive()
+        if taken:
             self._refused_since = 0
-            return
+            return taken
         now = monotonic_ns()
         if not self._refused_since:
             self._refused_since = now
         elif now - self._refused_since > _PATIENCE_NS:
-            engine.miss()
+            taken = engine.miss()
             self._refused_since = 0
+        return taken
 
     def _idle(self) -> None:
         """The guest executed HLT: blocks in select() until a frame raises an interrupt or the vmm wants to go on."""

@@ -96,7 +96,7 @@ class Monitor:
         switch.slot = switch.posted = _NO_SLOT
         if switch.resumed:  # vmapp has completed the slot, and no interrupt is due
             switch.resumed = False
-            self._base = (base + SLOT_WORDS) % _RING_WORDS
+            self._base = self._switch.next_slot = (base + SLOT_WORDS) % _RING_WORDS
             counters[statistics + 1 + is_out] += 1
             counters[statistics + 3] += switch.left_ns() - started
             return
@@ -110,7 +110,7 @@ class Monitor:
 
     def _complete(self, base: int) -> None:
         """Gives the slot back to the guest, which waits for it, and moves on to the next."""
-        self._base = (base + SLOT_WORDS) % _RING_WORDS
+        self._base = self._switch.next_slot = (base + SLOT_WORDS) % _RING_WORDS
         self._gate[base] = COMPLETE
         self._ring_guest()
 
@@ -142,7 +142,7 @@ class Monitor:
                 self._halt_here(gate, following)
         if in_host:
             self._host.resume()
-        self._base = following
+        self._base = self._switch.next_slot = following
         gate[base] = COMPLETE
         if gate[following] != POSTED:
             os.eventfd_write(self._wake_fd, 1)

@@ -34,6 +34,7 @@ _SLOT: Final = world.SLOT
 _NO_SLOT: Final = world.NO_SLOT
 _IO: Final = world.REASON_IO
 _RESUMED: Final = world.RESUMED
+_NEXT: Final = world.NEXT
 _ENTERED_NS: Final = world.ENTERED_NS
 _LEFT_NS: Final = world.LEFT_NS
 _HOST: Final = world.HOST_WORLD
@@ -65,6 +66,7 @@ class WorldSwitch:
         "complete",
         "count",
         "line",
+        "next_slot",
         "posted",
         "resumed",
         "slot",
@@ -89,6 +91,7 @@ class WorldSwitch:
         self._world[_SLOT] = _NO_SLOT
         self.slot = _NO_SLOT  # the trap slot that vmapp may complete
         self.posted = _NO_SLOT  # the trap slot to complete before leaving: the device works while the guest runs on
+        self.next_slot = 0  # the trap slot that the guest posts next
         self.complete: Callable[[int], None] = _nothing
         self.resumed = False  # vmapp has completed it; the caller resets this
 
@@ -121,6 +124,7 @@ class WorldSwitch:
         if self.posted != _NO_SLOT:
             self.complete(self.posted)
             self.posted = _NO_SLOT
+        record[_NEXT] = self.next_slot
         left = monotonic_ns()
         record[_WORLD] = _HOST
         self._ring_vmapp()

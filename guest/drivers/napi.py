@@ -11,6 +11,7 @@ import select
 from typing import Final
 
 from guest.drivers.pcnet import Pcnet
+from machine.fence import make_fence
 from machine.lance.bits import (
     CSR0_CAUSES,
     CSR0_INEA,
@@ -38,6 +39,7 @@ class Napi:
         self._stack_events = stack_events
         self._chip_events = chip_events
         self._masked = False
+        self._fence = make_fence()
 
     def start(self) -> None:
         """After open(): transmit interrupts only where a descriptor asks for one."""
@@ -68,22 +70,28 @@ class Napi:
         return chip.tx_used >= chip.tx_size - 1
 
     def _transmit(self) -> int:
-        """Queues up to a batch from the stack and kicks the chip once; returns the number of frames."""
+        """Queues up to a batch from the stack and kicks the chip if it is not at work; the number of frames."""
         chip = self._chip
         chip.reclaim()
         room = min(_BATCH, chip.tx_size - 1 - chip.tx_used)
         ask_at = chip.tx_size * 3 // 4
+        before = chip.last_queued()
         sent = 0
         while sent < room and chip.queue_from_stack(TMD1_LTINT if chip.tx_used >= ask_at else 0):
             sent += 1
         if sent:
-            cpu = chip.cpu
-            cpu.cli()  # the handler writes RAP, too
-            chip.write_csr(0, _SEND)
-            cpu.sti()
+            self._fence()  # the new OWN bits are out before the old one is read
+            if not chip.still_owned(before):  # else the chip has yet to come past, and finds them
+                self._kick()
         elif not room:
             chip.note_ring_full()
         return sent
+
+    def _kick(self) -> None:
+        cpu = self._chip.cpu
+        cpu.cli()  # the handler writes RAP, too
+        self._chip.write_csr(0, _SEND)
+        cpu.sti()
 
     def interrupt(self) -> None:
         """pcnet32_interrupt(): acknowledge everything, mask everything, leave the work to the poll."""

@@ -175,6 +175,14 @@ class Pcnet:
             self.tx_dirty = (self.tx_dirty + 1) % size
             self.tx_used -= 1
 
+    def last_queued(self) -> int:
+        """The word of the status of the frame queued last."""
+        return self.tx_word + 4 * ((self.tx_next - 1) % self.tx_size) + 1
+
+    def still_owned(self, word: int) -> bool:
+        """Whether the chip has not finished the frame whose status is ``word`` yet."""
+        return bool(self.words[word] & TMD1_OWN)
+
     def note_ring_full(self) -> None:
         self.counters[_RING_FULL] += 1
 

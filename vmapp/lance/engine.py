@@ -23,7 +23,7 @@ from .port import FramePort
 from .receive import BURST, Receiver
 from .transmit import Transmitter
 
-__all__ = ["LanceEngine"]
+__all__ = ["BURST", "LanceEngine"]
 
 _POLLS: Final = indices(VMAPP)["tx_polls"]
 

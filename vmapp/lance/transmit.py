@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from machine.counters import VMAPP, indices
+from machine.fence import make_fence
 from machine.lance.bits import (
     CSR0_BABL,
     CSR0_TDMD,
@@ -65,6 +66,7 @@ class Transmitter:
         self._memory = memory
         self._counters = counters
         self._events = events
+        self._fence = make_fence()
         self._parts: list[memoryview] = []
         self._plain_tmd = NEVER  # (mask, value): a TMD that the fast path may take
         self._tint_mask = 0  # TMD bits that ask for a TINT when all went well
@@ -110,6 +112,9 @@ class Transmitter:
             position = (position + done) % length
             budget -= done
             more = self._owned(position)
+            if not more:  # a driver that sees us busy does not kick: it has stored OWN before it looked
+                self._fence()
+                more = self._owned(position)
             if more and budget > 0:
                 done = self._one_frame(position)
                 position = (position + done) % length
