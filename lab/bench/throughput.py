@@ -1,0 +1,204 @@
+"""``worldswitch bench throughput``: TCP between guest and peer in every mode, beside the native machine.
+
+Paper, sections 3.2 and 3.3: nettest with operations of 4096 bytes, here both ways, at 100 Mb/s and 1 Gb/s. Each
+measurement is made again with iperf3, a public tool; the two must agree. ``--link none`` compares with bare paths,
+too: one Python process, and VDE's three C processes, that only copy frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shutil
+import sys
+from contextlib import ExitStack
+from typing import Final
+
+from lab import preflight
+from lab.bench import paper
+from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, RELAY, VDE, Configuration, Machines, bare_network
+from lab.bench.rounds import Effort, Progress, reported, rounds
+from lab.bench.samples import Recorder, median
+from lab.bench.tables import NOTHING, percent, spread, table
+from lab.bench.testbed import testbed
+from lab.bench.transfer import DIRECTIONS, cross_check, record, transfer
+from lab.load import vde
+from machine.config import Settings, make_settings
+from netbackend.rate import format_rate, parse_rate
+
+__all__ = ["OPTIONS", "Series", "disagreement", "run", "series_of", "show"]
+
+OPTIONS: Final = ("link", "profile", "seconds")
+
+_RUNS: Final = 5
+_AGREEMENT: Final = 0.05  # by how much nettest and iperf3 may differ
+_EVERY_MODE: Final = tuple(MODE_CONFIGURATIONS)
+_ENDS: Final = ("2.0", "optimised")
+_DEFAULT_SERIES: Final[tuple[tuple[str, str], ...]] = (("100mbit", "paper"), ("1gbit", "fast"))
+_SLOWEST_FAST_LINK: Final = 1_000_000_000  # bit/s; from there on, the profile to use is "fast"
+_LOST: Final = ("rx_missed", "tap_write_errors", "queue_drops")
+_HEADER: Final = (
+    "configuration",
+    "direction",
+    "nettest Mb/s",
+    "of native",
+    "iperf3 Mb/s",
+    "differ by",
+    "idle %",
+    "traps",
+    "switches",
+    "IRQs",
+    "lost",
+    "resent",
+    "paper Mb/s",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Series:
+    """Configurations compared on one link with one profile: on one testbed."""
+
+    settings: Settings
+    configurations: tuple[Configuration, ...]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What tells this series' samples from another's."""
+        return {"link": self.settings.link, "profile": self.settings.profile}
+
+    @property
+    def jobs(self) -> list[tuple[Configuration, str]]:
+        """What one round measures, in order."""
+        return [(configuration, direction) for direction in DIRECTIONS for configuration in self.configurations]
+
+    def label(self, job: tuple[Configuration, str]) -> str:
+        """One job, for the progress bar."""
+        return f"{job[0].name}, {job[1]}, link {self.settings.link}"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints a table for each link, writes the samples."""
+    preflight.check_machine()
+    effort = Effort.of(args, _RUNS)
+    every = series_of(args.link, args.profile, vde_there=vde.available())
+    checked = shutil.which("iperf3") is not None
+    if not checked:
+        print("iperf3 is not installed: nettest's figures are not cross-checked (apt install iperf3)", file=sys.stderr)
+    settings = effort.as_map() | {
+        "operation_bytes": paper.OPERATION_BYTES,
+        "stacks": [series.settings.as_map() for series in every],
+    }
+    progress = Progress(effort.rounds * sum(len(series.jobs) for series in every))
+    with (
+        Recorder("throughput", settings, args.json) as recorder,
+        reported(progress, lambda: _show_all(recorder, every)),
+    ):
+        for series in every:
+            _measure(recorder, series, effort, progress, checked=checked)
+    return 0
+
+
+def series_of(link: str | None, profile: str | None, *, vde_there: bool) -> list[Series]:
+    """The series to measure: the two of the issue, or one of the user's choice. ConfigError for a bad choice."""
+    pairs = _DEFAULT_SERIES
+    if link is not None:
+        link = format_rate(parse_rate(link))
+        pairs = ((link, profile or _profile_for(link)),)
+    elif profile is not None:
+        pairs = tuple(pair for pair in _DEFAULT_SERIES if pair[1] == profile)
+    return [_series(*pair, vde_there=vde_there) for pair in pairs]
+
+
+def _profile_for(link: str) -> str:
+    rate = parse_rate(link)
+    return "fast" if rate is None or rate >= _SLOWEST_FAST_LINK else "paper"
+
+
+def _series(link: str, profile: str, *, vde_there: bool) -> Series:
+    settings = make_settings({"link": link, "profile": profile})
+    modes = _EVERY_MODE if profile == "paper" else _ENDS
+    bare: tuple[Configuration, ...] = ()
+    if link == "none":
+        bare = (RELAY, VDE) if vde_there else (RELAY,)
+    return Series(settings, (NATIVE, *(MODE_CONFIGURATIONS[name] for name in modes), *bare))
+
+
+def _measure(recorder: Recorder, series: Series, effort: Effort, progress: Progress, *, checked: bool) -> None:
+    with ExitStack() as stack:
+        bed = stack.enter_context(testbed(series.settings))
+        bare = stack.enter_context(bare_network(series.settings.link)) if RELAY in series.configurations else None
+        machines = Machines(bed, bare)
+        for number, (configuration, direction) in rounds(series.jobs, effort, progress, series.label):
+            metrics = transfer(machines, configuration, direction, effort)
+            if checked:
+                metrics |= cross_check(machines, configuration, direction, effort)
+            if number > 0:
+                record(recorder, configuration, metrics, number, direction=direction, **series.keys)
+
+
+def _show_all(recorder: Recorder, every: list[Series]) -> None:
+    for series in every:
+        show(recorder, series)
+    print(
+        "Traps, world switches, interrupts: for each frame through the virtual NIC, acknowledgements too. Lost: frames"
+    )
+    print("for want of a receive descriptor, in write() and in queues. Resent: TCP segments. Medians [least..most].")
+    print('paper: VM on a 733 MHz Pentium III, sending; "link": it filled the link.')
+
+
+def show(recorder: Recorder, series: Series) -> None:
+    """One table; nothing if nothing of it has been measured."""
+    if not recorder.values(**series.keys):
+        return
+    settings = series.settings
+    print(f"TCP, link {settings.link}, profile {settings.profile} (driver {settings.driver})")
+    print(table(_HEADER, [_row(recorder, series, *job) for job in series.jobs]))
+    print(_agreement(recorder, series), end="\n\n", flush=True)
+
+
+def _row(recorder: Recorder, series: Series, configuration: Configuration, direction: str) -> list[str]:
+    def values(metric: str, name: str = configuration.name) -> list[float]:
+        return recorder.values(configuration=name, direction=direction, metric=metric, **series.keys)
+
+    goodput, native = values("goodput_mbps"), values("goodput_mbps", NATIVE.name)
+    lost = [value for metric in _LOST for value in values(metric)]
+    quoted = direction == "transmit" and series.settings.link == "100mbit"
+    return [
+        configuration.name,
+        direction,
+        spread(goodput),
+        f"{median(goodput) / median(native):.3f}" if goodput and native else NOTHING,
+        spread(values("iperf3_mbps")),
+        _as_percent(disagreement(goodput, values("iperf3_mbps"))),
+        percent(values("idle_share")),
+        *(spread(values(f"{what}_per_packet"), 2) for what in ("traps", "world_switches", "irqs")),
+        f"{sum(lost):.0f}" if goodput else NOTHING,
+        spread(values("retransmits"), 0),
+        paper.THROUGHPUT_MBPS.get(configuration.name, NOTHING) if quoted else NOTHING,
+    ]
+
+
+def _agreement(recorder: Recorder, series: Series) -> str:
+    found: dict[str, float] = {}
+    for configuration, direction in series.jobs:
+        keys = {"configuration": configuration.name, "direction": direction, **series.keys}
+        goodput, check = (recorder.values(metric=metric, **keys) for metric in ("goodput_mbps", "iperf3_mbps"))
+        difference = disagreement(goodput, check)
+        if difference is not None:
+            found[f"{configuration.name}, {direction}"] = abs(difference)
+    if not found:
+        return "nettest and iperf3 were not compared."
+    worst = max(found, key=lambda name: found[name])
+    verdict = "agree within" if found[worst] <= _AGREEMENT else "DIFFER by more than"
+    return f"nettest and iperf3 {verdict} {_AGREEMENT:.0%}: at most by {found[worst]:.1%} ({worst})."
+
+
+def disagreement(goodput: list[float], check: list[float]) -> float | None:
+    """By how much iperf3's median exceeds nettest's, as a share of nettest's; None if one is missing."""
+    if not goodput or not check or not median(goodput):
+        return None
+    return median(check) / median(goodput) - 1
+
+
+def _as_percent(share: float | None) -> str:
+    return NOTHING if share is None else f"{share:+.1%}"

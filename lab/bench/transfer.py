@@ -1,0 +1,150 @@
+"""One TCP transfer between machines A and B, measured: goodput, idle time, what each packet cost, what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from lab.bench.machines import Configuration, Machines
+from lab.bench.paper import OPERATION_BYTES
+from lab.bench.rounds import Effort
+from lab.bench.samples import Recorder
+from lab.bench.window import TAIL_SECONDS, Observed, observed
+from lab.load import iperf3, nettest
+from lab.load.nettest import NettestResult
+from machine.errors import BenchError, ProcessDiedError, StackError
+from netbackend.links import LinkStatistics
+from netbackend.topology import link_statistics
+
+__all__ = ["DIRECTIONS", "UNITS", "cross_check", "losses", "per_packet", "record", "transfer"]
+
+DIRECTIONS: Final = ("transmit", "receive")  # machine A sends, machine A receives
+
+UNITS: Final = {
+    "goodput_mbps": "Mb/s",
+    "iperf3_mbps": "Mb/s",
+    "idle_share": "1",
+    "guest_idle_share": "1",
+    "traps_per_packet": "1",
+    "io_switches_per_packet": "1",
+    "port_accesses_per_packet": "1",
+    "world_switches_per_packet": "1",
+    "irqs_per_packet": "1",
+    "pic_accesses_per_packet": "1",
+    "pic_accesses_per_irq": "1",
+    "retransmits": "segments",
+    "received_bytes": "bytes",
+    "rx_missed": "frames",
+    "tap_write_errors": "frames",
+    "queue_drops": "frames",
+}
+"""Unit of every metric that the benchmarks of transfers record. Packets: frames through the virtual NIC, both ways."""
+
+_GRACE_SECONDS: Final = 10.0  # how much longer than planned a transfer may take: queues drain at the wire's rate
+
+
+def transfer(
+    machines: Machines,
+    configuration: Configuration,
+    direction: str,
+    effort: Effort,
+    operation_bytes: int = OPERATION_BYTES,
+) -> dict[str, float]:
+    """Metric -> value of one nettest connection. ProcessDiedError if the stack dies, BenchError if nettest fails."""
+    lasting = effort.seconds + TAIL_SECONDS
+    with _lively(machines), machines.standing(configuration) as (near, far):
+        before = _losses(machines, configuration)
+        with observed(machines, configuration, effort) as window:
+            result = nettest.measure(
+                *((near, far) if direction == "transmit" else (far, near)),
+                seconds=lasting,
+                operation_bytes=operation_bytes,
+                omit=effort.warm_up,
+                max_seconds=effort.warm_up + lasting + _GRACE_SECONDS,
+            )
+        lost = {name: count - before[name] for name, count in _losses(machines, configuration).items()}
+    return _outcome(result) | _shares(window.result()) | lost
+
+
+def cross_check(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
+    """The goodput of the same transfer by iperf3."""
+    with _lively(machines), machines.standing(configuration) as (near, far):
+        result = iperf3.measure(
+            *((near, far) if direction == "transmit" else (far, near)),
+            seconds=effort.seconds,
+            operation_bytes=OPERATION_BYTES,
+            omit=effort.warm_up,
+            max_seconds=2 * (effort.warm_up + effort.seconds) + _GRACE_SECONDS,
+        )
+    return {"iperf3_mbps": result.goodput_mbps}
+
+
+def record(
+    recorder: Recorder, configuration: Configuration, metrics: Mapping[str, float], run: int, **keys: object
+) -> None:
+    """One sample for each metric."""
+    for metric, value in metrics.items():
+        recorder.add(configuration.name, metric, UNITS[metric], value, run, **keys)
+
+
+@contextmanager
+def _lively(machines: Machines) -> Iterator[None]:
+    """A load that fails because the stack died is the stack's fault, and so is one that went on without it."""
+    try:
+        yield
+    except (BenchError, StackError) as error:
+        _check(machines, error)
+        raise
+    _check(machines, None)
+
+
+def _check(machines: Machines, cause: Exception | None) -> None:
+    died = machines.bed.stack.died()
+    if died is not None:
+        raise ProcessDiedError(died) from cause
+
+
+def _outcome(result: NettestResult) -> dict[str, float]:
+    return {
+        "goodput_mbps": result.goodput_mbps,
+        "retransmits": result.retransmits,
+        "received_bytes": result.bytes,
+    }
+
+
+def _shares(seen: Observed) -> dict[str, float]:
+    shares = {"idle_share": seen.idle_share}
+    if seen.counters:
+        shares["guest_idle_share"] = min(1.0, seen.counters["idle_ns"] / max(1, seen.counters["at_ns"]))
+        shares |= per_packet(seen.counters)
+    return shares
+
+
+def per_packet(spent: Mapping[str, int]) -> dict[str, float]:
+    """What a packet cost, from counters that grew (``lab.status``); packets count both ways, at least as one.
+
+    Traps: port accesses that trap, and HLT. Port accesses: the Lance's, RAP without a trap included.
+    """
+    packets = max(1, spent["tx_frames"] + spent["rx_frames"])
+    accesses = spent["io_in"] + spent["io_out"]
+    return {
+        "traps_per_packet": (accesses + spent["hlt"]) / packets,
+        "io_switches_per_packet": spent["io_switched"] / packets,
+        "port_accesses_per_packet": (accesses - spent["pic_accesses"] + spent["rap_stores"]) / packets,
+        "world_switches_per_packet": spent["world_switches"] / packets,
+        "irqs_per_packet": spent["irqs_raised"] / packets,
+        "pic_accesses_per_packet": spent["pic_accesses"] / packets,
+        "pic_accesses_per_irq": spent["pic_accesses"] / max(1, spent["irqs_raised"]),
+    }
+
+
+def _losses(machines: Machines, configuration: Configuration) -> dict[str, int]:
+    page: Callable[[], dict[str, int]] = machines.counters if configuration.virtual else dict
+    return losses(link_statistics(machines.network(configuration).record), page())
+
+
+def losses(links: Mapping[str, LinkStatistics], counters: Mapping[str, int]) -> dict[str, int]:
+    """Frames lost so far: in queues of links, and with counters (none: {}) for want of a descriptor, and in write()."""
+    lost = {"queue_drops": sum(link.queue_drops + link.tx_dropped for link in links.values())}
+    return lost | {name: counters[name] for name in ("rx_missed", "tap_write_errors") if name in counters}
