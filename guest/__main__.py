@@ -12,9 +12,11 @@ from guest.drivers.pcnet import Pcnet
 from guest.memory import GuestRam
 from guest.platform import InterruptController, find_device
 from guest.probe import probe
+from guest.tracepoints import trace_points
 from machine.lance.pci import DEVICE_ID, VENDOR_ID
 from machine.launch import Station, run_role
 from machine.ports import LANCE_DEFAULT_BASE
+from machine.seams import Tracer
 
 __all__ = ["main"]
 
@@ -43,6 +45,7 @@ def _boot(station: Station) -> None:
     make = napi.Napi if station.settings.driver == "napi" else linux22.Linux22
     driver = make(chip, stack_events, chip_events)
     interrupts.request(irq, driver.interrupt)
+    station.live["trace"] = Tracer(station.fds.get("trace"), trace_points(cpu, chip)).switch
     chip.open(station.mac)
     station.control.send({"event": "running"})
     driver.run()

@@ -28,6 +28,7 @@ from machine.control import Channel, Message
 from machine.errors import ConfigError, ControlError, ProcessDiedError, StartInterruptedError
 from machine.launch import ROLES, SETTINGS_SIGNAL
 from machine.shm import attach, create
+from machine.trace import TRACE_BYTES
 from netbackend.tap import enable_host_interrupts
 
 __all__ = ["Stack"]
@@ -107,6 +108,7 @@ class Stack:
             ("gate", layout.GATE_BYTES),
             ("world", layout.WORLD_BYTES),
             *((f"counters-{role}", layout.COUNTER_PAGE_BYTES) for role in ROLES),
+            *((f"trace-{role}", TRACE_BYTES) for role in ROLES),
         ):
             self._fds[name] = create(name, size)
         for name in sorted({event for events in _EVENTS.values() for event in events}):
@@ -129,7 +131,8 @@ class Stack:
 
     def _role_fds(self, role: str) -> dict[str, int]:
         names = (*_PAGES[role], *_EVENTS[role])
-        fds = {name: self._fds[name] for name in names} | {"counters": self._fds[f"counters-{role}"]}
+        fds = {name: self._fds[name] for name in names}
+        fds |= {name: self._fds[f"{name}-{role}"] for name in ("counters", "trace")}
         if role in self._taps:
             fds["tap"] = self._taps[role]
         if role == "vmapp" and self._capture is not None:
@@ -218,18 +221,23 @@ class Stack:
 
     def apply(self, settings: Settings) -> None:
         """Takes over what may change live (``vmm.livesettings``); ConfigError if the vmm refuses."""
-        self._tell({"settings": settings.as_map()})
+        self.tell("vmm", {"settings": settings.as_map()})
         self.settings = settings
 
     def plug(self, cable: bool) -> None:
         """Plugs the virtual NIC's cable in, or pulls it."""
-        self._tell({"cable": cable})
+        self.tell("vmm", {"cable": cable})
 
-    def _tell(self, message: Message) -> None:
-        vmm = self._children["vmm"]
-        vmm.control.send(message)
-        signal.pidfd_send_signal(vmm.pidfd, SETTINGS_SIGNAL)
-        answer = self._expect(vmm, "set", time.monotonic() + _ANSWER_SECONDS)
+    def trace_fds(self) -> dict[str, int]:
+        """Role -> descriptor of its trace buffer (``machine.trace``)."""
+        return {role: self._fds[f"trace-{role}"] for role in ROLES}
+
+    def tell(self, role: str, message: Message) -> None:
+        """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
+        child = self._children[role]
+        child.control.send(message)
+        signal.pidfd_send_signal(child.pidfd, SETTINGS_SIGNAL)
+        answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS)
         if "refused" in answer:
             raise ConfigError(str(answer["refused"]))
 

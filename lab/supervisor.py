@@ -19,6 +19,7 @@ from lab.livechange import CABLE, changed
 from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
 from lab.stops import StopRequests
+from lab.tracing.switch import serve_trace
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
@@ -197,7 +198,7 @@ class Supervisor:
             client.close()
 
     def _answer(self, request: Message, stack: Stack) -> Message:
-        answers = {"status": self._measure, "set": self._change, "registers": self._registers}
+        answers = {"status": self._measure, "set": self._change, "registers": self._registers, "trace": serve_trace}
         answer = answers.get(str(request.get("command")))
         try:
             if answer is None:

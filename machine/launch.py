@@ -21,6 +21,7 @@ from machine.config import Settings
 from machine.control import Channel
 from machine.doorbell import SPIN_LOADS, Doorbell, EventfdBell, SemaphoreBell, SignalBell, SpinBell
 from machine.errors import ControlError, WorldswitchError
+from machine.livecontrol import LiveControl, LiveHandler
 from machine.process import die_with_parent, drop_privileges, pin, set_name
 from machine.shm import attach
 
@@ -47,6 +48,7 @@ class Station:
     pids: dict[str, int]
     fds: dict[str, int]
     mac: bytes
+    live: dict[str, LiveHandler] = dataclasses.field(default_factory=dict)  # key of a control message -> its handler
 
 
 def _map(record: dict[str, Any], name: str, size: int) -> memoryview:
@@ -103,6 +105,12 @@ def _ignore_terminal_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _listen(station: Station) -> None:
+    """Takes control messages at any moment; a role that must choose it has a handler of its own (``vmm.hostirq``)."""
+    live = LiveControl(station.control, station.live)
+    signal.signal(SETTINGS_SIGNAL, lambda *_: live.apply_waiting())
+
+
 def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int:
     """The life of one process: launch record, ``prepare``, "ready", "go", then the loop that prepare returned.
 
@@ -118,6 +126,7 @@ def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int
             return 1
         die_with_parent(record["parent"])
         station = _station(role, record, control)
+        _listen(station)
         pin(station.settings.cpus)
         loop = prepare(station)
         drop_privileges()

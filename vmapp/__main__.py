@@ -8,11 +8,13 @@ from collections.abc import Callable
 from machine.lance.regfile import RegisterFile
 from machine.launch import Station, run_role
 from machine.memory import GuestMemory
+from machine.seams import Tracer
 from netbackend.pcapng import PcapngWriter
 from vmapp.capture import Capture
 from vmapp.hostworld import HostWorld
 from vmapp.lance.engine import LanceEngine
 from vmapp.lance.port import TapPort
+from vmapp.tracepoints import trace_points
 
 __all__ = ["main"]
 
@@ -24,7 +26,10 @@ def _prepare(station: Station) -> Callable[[], None]:
     if "pcap" in station.fds:
         writer = PcapngWriter(str(station.settings.pcap), ("lance",), station.fds["pcap"])
         Capture(engine, writer, station.control).start()
-    return HostWorld(station, registers, engine).run
+    host = HostWorld(station, registers, engine)
+    tracer = Tracer(station.fds.get("trace"), trace_points(host, engine, port), host.forget_bindings)
+    station.live["trace"] = tracer.switch
+    return host.run
 
 
 def main() -> int:

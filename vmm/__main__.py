@@ -11,6 +11,7 @@ from machine.lance.regfile import RegisterFile
 from machine.launch import Station, run_role
 from machine.portmap import PortMap
 from machine.ports import LANCE_IRQ
+from machine.seams import Tracer
 from vmm.combining import SendCombining
 from vmm.dispatch import Dispatcher
 from vmm.hostirq import HostInterrupts
@@ -20,6 +21,7 @@ from vmm.livesettings import LiveSettings
 from vmm.monitor import Monitor
 from vmm.pci import PciBus
 from vmm.pic import PicPair
+from vmm.tracepoints import trace_points
 from vmm.worldswitch import WorldSwitch
 
 __all__ = ["main"]
@@ -53,6 +55,7 @@ def _prepare(station: Station) -> Callable[[], None]:
     live = LiveSettings(station, registers, combining, lance, dispatcher, host)
     monitor = Monitor(station, dispatcher, switch, pic, host, combining, live.apply_waiting)
     live.attach(monitor)
+    station.live["trace"] = Tracer(station.fds.get("trace"), trace_points(monitor, switch)).switch
     return monitor.run
 
 

@@ -6,13 +6,13 @@ so that what it writes for vmapp (``machine.world``) and for the Lance is its ow
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any
 
 from machine import world
 from machine.config import Settings
-from machine.errors import ControlError, WorldswitchError
 from machine.lance.regfile import RegisterFile
 from machine.launch import Station
+from machine.livecontrol import LiveControl
 from vmm.combining import SendCombining
 from vmm.dispatch import Dispatcher
 from vmm.hostirq import HostInterrupts
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LiveSettings"]
 
-_NOW: Final = 0.0
-
 
 class LiveSettings:
-    """Applies a whole set of settings, and the cable's state, to the parts of the vmm."""
+    """Applies a whole set of settings ({"settings": map}) and the cable's state ({"cable": bool}) to the vmm's parts.
+
+    ``apply_waiting()`` takes one control message, with whatever else ``Station.live`` knows.
+    """
 
     def __init__(
         self,
@@ -38,7 +39,6 @@ class LiveSettings:
         dispatcher: Dispatcher,
         host: HostInterrupts,
     ) -> None:
-        self._control = station.control
         self._world = station.world
         self._registers = registers
         self._combining = combining
@@ -47,27 +47,18 @@ class LiveSettings:
         self._host = host
         self._monitor: Monitor | None = None
         self._apply(station.settings)
+        station.live.update(settings=self._take_settings, cable=self._take_cable)
+        self.apply_waiting = LiveControl(station.control, station.live).apply_waiting
 
     def attach(self, monitor: Monitor) -> None:
+        """The monitor, which is made after this, and takes some settings itself."""
         self._monitor = monitor
 
-    def apply_waiting(self) -> None:
-        """Takes one control message: {"settings": map} or {"cable": bool}; answers {"event": "set"}, with "refused" if not."""
-        try:
-            message = self._control.receive(_NOW)
-        except ControlError:
-            return  # the signal came from elsewhere
-        if message is None:
-            return
-        try:
-            if "settings" in message:
-                self._apply(Settings.from_map(message["settings"]))
-            if "cable" in message:
-                self._registers.set_link(bool(message["cable"]))
-        except (WorldswitchError, TypeError, KeyError) as error:
-            self._control.send({"event": "set", "refused": str(error)})
-        else:
-            self._control.send({"event": "set"})
+    def _take_settings(self, record: Any) -> None:
+        self._apply(Settings.from_map(record))
+
+    def _take_cable(self, plugged: Any) -> None:
+        self._registers.set_link(bool(plugged))
 
     def _apply(self, settings: Settings) -> None:
         mode = settings.optimisations
