@@ -92,9 +92,7 @@ class HostWorld:
                     self._send_queued()
                 self._look(record)
             elif record[_REASON] == world.REASON_HLT:
-                self._send_queued()
                 self._idle()
-                self._look(record)
             else:
                 if record[_REASON] == world.REASON_SEND:
                     self._engine.run(record[_KEY])
@@ -189,6 +187,9 @@ class HostWorld:
 
     def _idle(self) -> None:
         """The guest executed HLT: blocks in select() until a frame raises an interrupt or the vmm wants to go on."""
+        self._send_queued()
+        if self.tap_events.poll(0, 1):
+            self._take_frames()  # an answer to what was just sent shares its interrupt
         timeout = _FIRST_POLL_MS
         while not self._lance[IRQ_LEVEL]:
             ready = self._block(timeout)

@@ -15,7 +15,7 @@ from typing import Final
 
 from machine.counters import VMM, indices
 from machine.launch import SETTINGS_SIGNAL, Station
-from machine.world import FRAMES_WAIT, HOST_WORLD, WORLD
+from machine.world import FRAMES_WAIT, HOST_WORLD, RESUMED, WORLD
 
 __all__ = ["HostInterrupts"]
 
@@ -29,7 +29,7 @@ class HostInterrupts:
     ``tick``: the timer is among it. ``settings``: a control message is among it.
     """
 
-    __slots__ = ("_bell", "_counters", "_idle", "_period", "_ticking", "_world", "masked", "pending", "settings", "tick")
+    __slots__ = ("_bell", "_counters", "_idle", "_period", "_ticking", "_world", "away", "masked", "pending", "settings", "tick")
 
     def __init__(self, station: Station) -> None:
         self._bell = station.bells["vmm"]
@@ -38,6 +38,7 @@ class HostInterrupts:
         self._period = station.settings.tick_ms / 1000
         self._ticking = False
         self._idle = False
+        self.away = False  # the monitor has left for the host world and has not taken up its work again
         self.masked = False  # SIGIO is blocked until the host world has given the processor back
         self.pending = False
         self.tick = False
@@ -47,11 +48,14 @@ class HostInterrupts:
         signal.signal(SETTINGS_SIGNAL, self._on_settings)
 
     def _on_nic(self, _number: int, _frame: FrameType | None) -> None:
-        self._world[FRAMES_WAIT] = 1
-        if self._world[WORLD] == HOST_WORLD:  # vmapp looks at the TAP before it gives the processor back
+        world = self._world
+        world[FRAMES_WAIT] = 1
+        if world[WORLD] == HOST_WORLD:  # vmapp looks at the TAP before it gives the processor back
             self.masked = True  # one wake-up a stay there is enough
             signal.pthread_sigmask(signal.SIG_BLOCK, _NIC)
             return
+        if self.away and not world[RESUMED]:
+            return  # raised while vmapp ran, and delivered only now that it has given the processor back
         self._counters[_HOST_IRQS] += 1
         self.pending = True
         self._bell.poke()

@@ -125,14 +125,17 @@ class WorldSwitch:
             self.complete(self.posted)
             self.posted = _NO_SLOT
         record[_NEXT] = self.next_slot
+        host = self._host
+        host.away = True
         left = monotonic_ns()
         record[_WORLD] = _HOST
         self._ring_vmapp()
         wait = self._wait
         while record[_WORLD] != _VMM:
             wait(record, _WORLD, _HOST)
-        if self._host.masked:
-            self._host.unmask()
+        host.away = False
+        if host.masked:
+            host.unmask()
         self._account(left, reason)
 
     def idle(self, gate: memoryview, next_state: int) -> None:
