@@ -117,9 +117,9 @@ class HostWorld:
         lance, gate = self._lance, self._gate
         busy = True
         while busy:
-            busy = bool(lance[CSR] & CSR0_TDMD)
+            busy = bool(lance[CSR] & CSR0_TDMD) and self._engine.transmit_pending  # a suspended chip keeps TDMD
             if busy:
-                self._send_queued()
+                self._engine.run(EFFECT_TRANSMIT)
             if self._look(record):
                 busy = True
             if lance[IRQ_LEVEL] != record[_LINE] or gate[record[_NEXT]] == ring.POSTED:
@@ -186,12 +186,15 @@ class HostWorld:
         return taken
 
     def _idle(self) -> None:
-        """The guest executed HLT: blocks in select() until a frame raises an interrupt or the vmm wants to go on."""
+        """The guest executed HLT: blocks in select() until a frame raises an interrupt or the vmm wants to go on.
+
+        A line that is up already, and that the guest has masked in its 8259 pair, is no reason to return.
+        """
         self._send_queued()
         if self.tap_events.poll(0, 1):
             self._take_frames()  # an answer to what was just sent shares its interrupt
         timeout = _FIRST_POLL_MS
-        while not self._lance[IRQ_LEVEL]:
+        while self._lance[IRQ_LEVEL] == self._world[_LINE]:
             ready = self._block(timeout)
             if any(fd == self._kick_fd for fd, _ in ready):
                 os.eventfd_read(self._kick_fd)
