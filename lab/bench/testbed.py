@@ -9,21 +9,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from lab.stack import Stack
+from lab.stops import StopRequests
+from lab.supervisor import Supervisor
 from machine.config import Settings
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import Network, build, set_link_rate
+from netbackend.topology import Record, set_link_rate
 
 __all__ = ["Testbed", "testbed"]
 
 
 @dataclasses.dataclass(slots=True)
 class Testbed:
-    """A running stack and its network. ``plan`` names the namespaces; ``stack`` has counters and processes."""
+    """A running stack and the record of its network. ``plan`` names the namespaces; ``stack`` has the counters."""
 
     settings: Settings
     plan: NetworkPlan
-    network: Network
+    network: Record
     stack: Stack
 
     def change(self, **changes: Any) -> None:
@@ -33,15 +35,18 @@ class Testbed:
 
     def set_link(self, rate: str) -> None:
         """Re-shapes the wire, e.g. "100mbit"."""
-        set_link_rate(self.network.record, parse_rate(rate))
+        set_link_rate(self.network, parse_rate(rate))
 
 
 @contextlib.contextmanager
 def testbed(settings: Settings) -> Iterator[Testbed]:
-    """A running stack of these settings under a name of its own, ended when the block ends."""
+    """A running stack of these settings under a name of its own, ended when the block ends.
+
+    It has a run directory like any other stack, so `worldswitch down --all` finishes what a killed benchmark left.
+    """
     settings = dataclasses.replace(settings, name=f"bench-{os.getpid()}")
-    plan = NetworkPlan(settings.name)
-    with build(plan, parse_rate(settings.link)) as network:
-        mac = bytes.fromhex(plan.guest.mac.replace(":", ""))
-        with Stack(settings, network.guest_tap, network.host_tap, mac) as stack:
-            yield Testbed(settings, plan, network, stack)
+    with contextlib.ExitStack() as undo:
+        with StopRequests() as stops:
+            supervisor = Supervisor(settings, stops, print)
+            stack = undo.enter_context(supervisor.held())
+        yield Testbed(settings, supervisor.plan, supervisor.network_record, stack)

@@ -17,7 +17,7 @@ from machine.errors import BenchError, ProcessDiedError, StackError
 from netbackend.links import LinkStatistics
 from netbackend.topology import link_statistics
 
-__all__ = ["DIRECTIONS", "UNITS", "cross_check", "losses", "per_packet", "record", "transfer"]
+__all__ = ["DIRECTIONS", "UNITS", "cross_check", "lively", "losses", "per_packet", "record", "transfer"]
 
 DIRECTIONS: Final = ("transmit", "receive")  # machine A sends, machine A receives
 
@@ -53,7 +53,7 @@ def transfer(
 ) -> dict[str, float]:
     """Metric -> value of one nettest connection. ProcessDiedError if the stack dies, BenchError if nettest fails."""
     lasting = effort.seconds + TAIL_SECONDS
-    with _lively(machines), machines.standing(configuration) as (near, far):
+    with lively(machines), machines.standing(configuration) as (near, far):
         before = _losses(machines, configuration)
         with observed(machines, configuration, effort) as window:
             result = nettest.measure(
@@ -69,7 +69,7 @@ def transfer(
 
 def cross_check(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
     """The goodput of the same transfer by iperf3."""
-    with _lively(machines), machines.standing(configuration) as (near, far):
+    with lively(machines), machines.standing(configuration) as (near, far):
         result = iperf3.measure(
             *((near, far) if direction == "transmit" else (far, near)),
             seconds=effort.seconds,
@@ -89,7 +89,7 @@ def record(
 
 
 @contextmanager
-def _lively(machines: Machines) -> Iterator[None]:
+def lively(machines: Machines) -> Iterator[None]:
     """A load that fails because the stack died is the stack's fault, and so is one that went on without it."""
     try:
         yield

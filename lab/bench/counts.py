@@ -1,0 +1,133 @@
+"""``worldswitch bench counts``: what a packet costs in port accesses, traps, world switches, interrupts.
+
+Paper, sections 3.2 and 4: Linux 2.2's driver makes 12 port accesses and takes one interrupt for each packet sent, and
+its interrupt handler makes 5 accesses to the 8259A pair. Counted here for lone packets and in bulk, both ways, for
+each guest driver and mode. Counts, not times: they barely depend on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from lab import preflight
+from lab.bench import paper
+from lab.bench.lone import send_apart
+from lab.bench.machines import MODE_CONFIGURATIONS, Configuration, Machines
+from lab.bench.rounds import Effort, Progress, reported, rounds
+from lab.bench.samples import Recorder
+from lab.bench.tables import NOTHING, spread, table
+from lab.bench.testbed import testbed
+from lab.bench.transfer import DIRECTIONS, lively, per_packet, record, transfer
+from machine.config import CHOICES, Settings, make_settings
+from netbackend.rate import parse_rate
+
+__all__ = ["LOADS", "METRICS", "OPTIONS", "jobs", "run", "show"]
+
+OPTIONS: Final = ("link", "profile", "seconds")
+LOADS: Final = ("lone", "bulk")
+METRICS: Final = {
+    "port_accesses_per_packet": "port accesses",
+    "traps_per_packet": "traps",
+    "io_switches_per_packet": "I/O switches",
+    "world_switches_per_packet": "all switches",
+    "irqs_per_packet": "IRQs",
+    "pic_accesses_per_packet": "PIC accesses",
+    "pic_accesses_per_irq": "PIC per IRQ",
+}
+"""Metric -> column."""
+
+_RUNS: Final = 3
+_GAP_SECONDS: Final = 0.03  # longer than a tick of 10 ms, and all that a packet sets off
+_FEWEST: Final = 10
+_DRIVERS: Final = CHOICES["driver"]
+
+Job = tuple[Configuration, str, str]  # and load, and direction
+
+
+def jobs() -> list[Job]:
+    """What one round of one driver measures, in order."""
+    return [
+        (configuration, load, way)
+        for load in LOADS
+        for way in DIRECTIONS
+        for configuration in MODE_CONFIGURATIONS.values()
+    ]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints a table for each driver, writes the samples."""
+    preflight.check_machine()
+    effort = Effort.of(args, _RUNS)
+    stacks = [make_settings({"profile": args.profile, "link": args.link, "driver": driver}) for driver in _DRIVERS]
+    parse_rate(stacks[0].link)
+    facts = effort.as_map() | {"operation_bytes": paper.OPERATION_BYTES, "stacks": [each.as_map() for each in stacks]}
+    progress = Progress(effort.rounds * len(jobs()) * len(stacks))
+    with Recorder("counts", facts, args.json) as recorder, reported(progress, lambda: _show_all(recorder)):
+        for settings in stacks:
+            _measure(recorder, settings, effort, progress)
+    return 0
+
+
+def _measure(recorder: Recorder, settings: Settings, effort: Effort, progress: Progress) -> None:
+    keys = {"driver": settings.driver, "link": settings.link, "profile": settings.profile}
+
+    def label(job: Job) -> str:
+        configuration, load, direction = job
+        return f"{settings.driver}, {configuration.name}, {load} {direction}"
+
+    with testbed(settings) as bed:
+        machines = Machines(bed)
+        for number, (configuration, load, direction) in rounds(jobs(), effort, progress, label):
+            if load == "lone":
+                metrics = _lone(machines, configuration, direction, effort)
+            else:
+                metrics = transfer(machines, configuration, direction, effort)
+            if number > 0:
+                record(recorder, configuration, metrics, number, load=load, direction=direction, **keys)
+
+
+def _lone(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
+    """The cost of a packet when nothing else goes on, mean of some."""
+    plan = machines.bed.plan
+    source, target = (plan.guest, plan.peer) if direction == "transmit" else (plan.peer, plan.guest)
+    with lively(machines), machines.standing(configuration):
+        send_apart(source, target, 1, _GAP_SECONDS)  # and what went on before has come to its end
+        before = machines.counters()
+        send_apart(source, target, max(_FEWEST, int(effort.seconds / _GAP_SECONDS)), _GAP_SECONDS)
+        after = machines.counters()
+    return per_packet({name: after[name] - value for name, value in before.items()})
+
+
+def _show_all(recorder: Recorder) -> None:
+    for driver in _DRIVERS:
+        show(recorder, driver)
+    print(
+        "For each frame through the virtual NIC, both ways, acknowledgements included. Port accesses: the Lance's, RAP"
+    )
+    print(
+        "without a trap too. Traps: port accesses that trap, the 8259A's too, and HLT. All switches: for HLT and host"
+    )
+    print("interrupts too. Medians [least..most]. Paper: Linux 2.2's driver, for each packet sent (sections 4.1, 4.3).")
+
+
+def show(recorder: Recorder, driver: str) -> None:
+    """The table of one driver; nothing if nothing of it has been measured."""
+    if not recorder.values(driver=driver):
+        return
+    rows = [_row(recorder, driver, *job) for job in jobs()]
+    quoted = {
+        "port_accesses_per_packet": paper.PORT_ACCESSES_PER_PACKET_SENT,
+        "irqs_per_packet": paper.IRQS_PER_PACKET_SENT,
+        "pic_accesses_per_irq": paper.PIC_ACCESSES_PER_IRQ,
+    }
+    if driver == "linux22":
+        rows.append(["paper", "sent", "", *(str(quoted.get(metric, NOTHING)) for metric in METRICS)])
+    print(f"What a packet costs, driver {driver}")
+    print(table(("mode", "load", "direction", *METRICS.values()), rows), end="\n\n", flush=True)
+
+
+def _row(recorder: Recorder, driver: str, configuration: Configuration, load: str, direction: str) -> list[str]:
+    keys = {"configuration": configuration.name, "driver": driver, "load": load, "direction": direction}
+    cells = (spread(recorder.values(metric=metric, **keys), 2) for metric in METRICS)
+    return [configuration.name, load, direction, *cells]

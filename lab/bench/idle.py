@@ -1,0 +1,160 @@
+"""``worldswitch bench idle``: how much of machine A's CPU is left while it sends (paper, section 3.5, Table 3).
+
+TCP to the peer in operations of 4096 bytes. Idle time is the kernel's own, of machine A's CPUs (/proc/stat); beside it
+stands what the guest itself counts from HLT to the event that ends it. As in the paper, the guest's HLT halts within
+the vmm; how it is in ordinary use, with HLT a world switch to a vmapp that blocks in select(), is measured too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from math import ceil
+from typing import Final
+
+from lab import preflight
+from lab.bench import paper
+from lab.bench.machines import NATIVE, Configuration, Machines, mode
+from lab.bench.rounds import Effort, Progress, reported, rounds
+from lab.bench.samples import Recorder, median
+from lab.bench.tables import NOTHING, percent, spread, table
+from lab.bench.testbed import testbed
+from lab.bench.transfer import record, transfer
+from machine.config import make_settings
+from machine.errors import BenchError
+from netbackend.rate import format_rate, parse_rate
+
+__all__ = ["CPU_BOUND", "OPTIONS", "configurations", "lowest_bound_rate", "run", "show"]
+
+OPTIONS: Final = ("link", "profile", "seconds")
+CPU_BOUND: Final = "cpu-bound"  # as --link: the lowest rate at which 2.0 has no idle time left
+
+_RUNS: Final = 5
+_HALTS: Final = ("vmm", "host")  # the first is how the paper measured
+_DIRECTION: Final = "transmit"
+_PAYLOAD_SHARE: Final = 1448 / 1538  # of what a full frame occupies on the wire: MTU 1500, TCP timestamps
+_STEP: Final = 1.1
+_ATTEMPTS: Final = 8
+_MEGABIT: Final = 1_000_000
+_HEADER: Final = (
+    "configuration",
+    "HLT",
+    "Mb/s",
+    "idle %",
+    "guest's own %",
+    "paper: idle %",
+)
+
+Job = tuple[Configuration, str]
+
+
+def configurations() -> dict[str, dict[str, Configuration]]:
+    """Table 3's rows in its order: name -> HLT -> configuration; native has no HLT of ours ("-")."""
+    steps: dict[str, tuple[str, dict[str, bool]]] = {
+        "optimised": ("optimised", {}),
+        "without notification": ("optimised", {"notification": False}),
+        "ports": ("ports", {}),
+        "2.0": ("2.0", {}),
+    }
+    return {"native": {NOTHING: NATIVE}} | {
+        name: {hlt: mode(base, name, hlt=hlt, **changes) for hlt in _HALTS} for name, (base, changes) in steps.items()
+    }
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, prints the table, writes the samples."""
+    preflight.check_machine()
+    effort = Effort.of(args, _RUNS)
+    search = args.link == CPU_BOUND
+    settings = make_settings({"profile": args.profile, "link": "none" if search else args.link})
+    parse_rate(settings.link)
+    facts = effort.as_map() | {"operation_bytes": paper.OPERATION_BYTES, "stack": settings.as_map()}
+    jobs = [(configuration, hlt) for halts in configurations().values() for hlt, configuration in halts.items()]
+    progress = Progress(effort.rounds * len(jobs))
+    with (
+        Recorder("idle", facts, args.json) as recorder,
+        reported(progress, lambda: show(recorder)),
+        testbed(settings) as bed,
+    ):
+        machines = Machines(bed)
+        link = lowest_bound_rate(machines, effort) if search else settings.link
+        keys = {"direction": _DIRECTION, "link": link, "profile": settings.profile}
+        for number, (configuration, hlt) in rounds(jobs, effort, progress, _label):
+            metrics = transfer(machines, configuration, _DIRECTION, effort)
+            if number > 0:
+                record(recorder, configuration, metrics, number, hlt=hlt, **keys)
+    return 0
+
+
+def _label(job: Job) -> str:
+    configuration, hlt = job
+    return configuration.name if hlt == NOTHING else f"{configuration.name}, HLT in the {hlt}"
+
+
+def lowest_bound_rate(machines: Machines, effort: Effort) -> str:
+    """Shapes the wire to the lowest rate found at which version 2.0 is CPU-bound, and returns it, as in "87mbit".
+
+    Starts where the wire would carry just what 2.0 manages without a limit. BenchError if no rate will do.
+    """
+    version2 = configurations()["2.0"][_HALTS[0]]
+    machines.bed.set_link("none")
+    goodput = transfer(machines, version2, _DIRECTION, effort)["goodput_mbps"]
+    megabits = max(1, ceil(goodput / _PAYLOAD_SHARE))
+    link = "none"
+    for _ in range(_ATTEMPTS):
+        link = format_rate(megabits * _MEGABIT)
+        machines.bed.set_link(link)
+        if transfer(machines, version2, _DIRECTION, effort)["idle_share"] < paper.CPU_BOUND_IDLE:
+            return link
+        megabits = ceil(megabits * _STEP)
+    raise BenchError(f"mode 2.0 is not CPU-bound at {link} either; is another process in the way?")
+
+
+def show(recorder: Recorder) -> None:
+    """The table, and whether the paper's order of idle times was found; nothing if nothing has been measured."""
+    if not recorder.samples:
+        return
+    facts = recorder.samples[0]
+    print(f"Idle time while sending {paper.OPERATION_BYTES}-byte operations, link {facts['link']}, {facts['profile']}")
+    rows = [_row(recorder, name, hlt) for name, halts in configurations().items() for hlt in halts]
+    print(table(_HEADER, rows))
+    print(_order(recorder))
+    print("HLT vmm: the guest's HLT halts in the vmm, as in the paper's measurement; host: it switches to vmapp.")
+    print("Idle: of machine A's CPUs, from /proc/stat. Medians [least..most]. Paper: Table 3, 733 MHz, 100 Mb/s.")
+    if facts["link"] == "100mbit" and not _is_bound(recorder):
+        print(f"2.0 is not CPU-bound at this rate: --link {CPU_BOUND} finds one at which it is.")
+
+
+def _row(recorder: Recorder, name: str, hlt: str) -> list[str]:
+    def values(metric: str) -> list[float]:
+        return recorder.values(configuration=name, hlt=hlt, metric=metric)
+
+    quoted = hlt != _HALTS[1]
+    return [
+        name,
+        hlt,
+        spread(values("goodput_mbps")),
+        percent(values("idle_share")),
+        percent(values("guest_idle_share")),
+        f"{paper.IDLE_SHARES[name]:.1%}".rstrip("%") if quoted else NOTHING,
+    ]
+
+
+def _idle(recorder: Recorder, name: str) -> list[float]:
+    halts = configurations()[name]
+    return recorder.values(configuration=name, hlt=next(iter(halts)), metric="idle_share")
+
+
+def _order(recorder: Recorder) -> str:
+    """Whether idle time is in the paper's order, most first, by the medians; one sentence."""
+    names = list(configurations())
+    every = [_idle(recorder, name) for name in names]
+    if not all(every):
+        return "The order is not known: not every configuration was measured."
+    shares = [median(values) for values in every]
+    verdict = "in the paper's order" if shares == sorted(shares, reverse=True) else "NOT in the paper's order"
+    return f"Idle time is {verdict}: {' >= '.join(names)}."
+
+
+def _is_bound(recorder: Recorder) -> bool:
+    values = _idle(recorder, "2.0")
+    return bool(values) and median(values) < paper.CPU_BOUND_IDLE
