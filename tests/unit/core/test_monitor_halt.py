@@ -14,7 +14,8 @@ from machine.lance.state import IRQ_LEVEL
 from machine.launch import SETTINGS_SIGNAL
 from machine.ports import PIC_MASTER_DATA
 from machine.ring import KIND_HLT, KIND_IN, pack_key
-from tests.kit.board import RDP, Board, RawGuest, readable
+from tests.kit.board import MAC, RDP, Board, RawGuest, readable
+from tests.kit.lanceguest import BUFFER, started
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # the code under test owns SIGALRM
 
@@ -132,42 +133,28 @@ def test_a_following_trap_ends_hlt(board: Board, guest: RawGuest):
     assert not readable(board.fds["wake"]), "the guest does not sleep there: it waits for its trap"
 
 
-def test_a_frame_for_an_idle_guest(host_board: Board):
+def test_a_frame_for_an_idle_guest():
     """End to end but for the guest's driver: a frame on the wire ends HLT with IRQ 11, and is in guest memory."""
-    board, guest = host_board, booted(host_board)
-    start_lance(board, guest)
-    frame = bytes.fromhex("525400c61200") + bytes(range(80))
-    board.wire.send(frame)
-    base = guest.halt()
-    guest.take(base)
-    assert guest.take_interrupt() == 0x2B
-    assert bytes(board.ram[0x8000 : 0x8000 + len(frame)]) == frame
-    assert board.counter("vmapp", "rx_frames") == 1
+    with started() as (board, guest):
+        guest.open_interrupts()
+        frame = MAC + bytes(range(80))
+        board.wire.send(frame)
+        guest.take(guest.halt())
+        assert guest.take_interrupt() == 0x2B
+        assert bytes(board.ram[BUFFER : BUFFER + len(frame)]) == frame
+        assert board.counter("vmapp", "rx_frames") == 1
 
 
-def start_lance(board: Board, guest: RawGuest) -> None:
-    """Init block at 0x1000, one RMD at 0x2000 with its buffer at 0x8000, one TMD at 0x3000; STRT and INEA."""
-    words = board.ram.cast("I")
-    block = b"\0\0\0\0" + bytes.fromhex("525400c61200") + bytes(10)
-    board.ram[0x1000 : 0x1000 + 20] = block
-    words[0x1014 // 4], words[0x1018 // 4] = 0x2000, 0x3000
-    words[0x2000 // 4], words[0x2004 // 4] = 0x8000, 0x80000000 | -1544 & 0xFFFF
-    guest.write(RDP + 2, 2, 20)
-    guest.write(RDP + 6, 2, 2)
-    for index, value in ((1, 0x1000), (2, 0), (0, 0x0001), (0, 0x0142)):
-        guest.write_csr(index, value)
-
-
-def test_hlt_sends_what_waits(host_board: Board):
-    """An idle guest gives the processor away: nothing that it has queued stays in the ring."""
-    board, guest = host_board, booted(host_board)
-    start_lance(board, guest)
-    words = board.ram.cast("I")
-    words[0x3000 // 4], words[0x3004 // 4] = 0x9000, 0x83000000 | -64 & 0xFFFF
-    board.lance[0] |= 0x0008  # TDMD, as send combining leaves it
-    os.eventfd_write(board.fds["kick"], 1)  # vmapp's select() ends at once
-    guest.halt()
-    assert len(board.wire.recv(2000)) == 64
+def test_a_line_that_the_guest_has_masked_ends_no_hlt():
+    """INTA# up, but masked in the 8259 pair: vmapp sleeps all the same, instead of returning again and again."""
+    with started() as (board, guest):
+        guest.raise_line()
+        board.switches.clear()
+        os.eventfd_write(board.fds["kick"], 1)
+        base = guest.halt()
+        assert board.gate[base] == ring.POSTED
+        assert board.switches == [world.REASON_HLT] * 2
+        assert not readable(board.fds["kick"])
 
 
 def test_nic_interrupt_while_the_guest_runs(board: Board, guest: RawGuest):

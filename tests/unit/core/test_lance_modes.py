@@ -1,0 +1,226 @@
+"""The paper's optimisations one by one: which accesses switch worlds, which packets wait, who asks the kernel."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from machine import layout, world
+from machine.config import MODES
+from machine.lance.state import CSR
+from machine.lance.state import RAP as LANCE_RAP
+from tests.kit.board import MAC, RAP, RDP
+from tests.kit.lanceguest import BDP, BUFFER, RESET, LanceGuest, busy, started
+
+pytestmark = pytest.mark.timeout(60, method="thread")  # the code under test owns SIGALRM
+
+TDMD = 0x0008
+BROADCAST = b"\xff" * 6 + MAC + bytes(range(60))
+
+
+# -- ports in the vmm (paper, section 3.3.1) --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "switches"), [("2.0", 5), ("ports", 1), ("combining", 1), ("optimised", 1)])
+def test_what_a_packet_switches_for(mode: str, switches: int):
+    """Of the five RDP accesses of a packet, all switch in 2.0, and only the one that sends does later."""
+    with started(mode=mode) as (board, guest):
+        guest.send(0)
+        guest.read(RDP, 2)
+        guest.write_csr(0, 0x0200)  # TINT
+        guest.read(RDP, 2)
+        guest.write_csr(0, 0x7940)
+        assert guest.sent() == [0]
+        assert len(board.switches) == switches
+
+
+def everything(guest: LanceGuest) -> list[int]:
+    """What every register reads, the counters of time apart; then RESET, and CSR0 after it."""
+    values = [guest.read(0x1000 + offset, width) for offset in range(16) for width in (1, 2, 4)]
+    for index in range(128):
+        guest.set_rap(index)
+        values += [guest.read(RDP, 2), guest.read(BDP, 2)]
+    guest.set_rap(4)
+    values.append(guest.read(RESET, 2))
+    values.append(guest.read(RDP, 2))
+    return values
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "2.0"])
+def test_every_mode_reads_the_same(mode: str):
+    """Where an access is carried out does not show in any register."""
+    with started(mode="2.0") as (_, guest):
+        expected = everything(guest)
+    with started(mode=mode) as (_, guest):
+        assert everything(guest) == expected
+    assert expected[-1] == 0x0004, "RESET has set RAP to 0"
+
+
+def test_reset_sets_the_rap_store():
+    """A read of RESET sets RAP to 0, also where RAP is plain memory."""
+    with started(mode="ports") as (board, guest):
+        guest.set_rap(88)
+        guest.read(RESET, 2)
+        assert board.gate[layout.RAP_STORE] == 0
+
+
+def test_32_bit_ports_take_rap_along():
+    """After the switch to DWIO, RAP is plain memory at its new port, and its old port is not."""
+    with started(mode="ports") as (board, guest):
+        guest.write(RDP, 4, 0)
+        assert board.gate[layout.RAP_PORT] == 4 << 16 | 0x1014
+        board.gate[layout.RAP_STORE] = 88
+        assert guest.read(RDP, 4) & 0xFFFF == 0x1003
+        assert board.lance[LANCE_RAP] == 88
+
+
+@pytest.mark.parametrize("mode", ["ports", "optimised"])
+def test_a_hostile_rap_store(mode: str):
+    """64 bits of garbage in the RAP store mean their lowest seven."""
+    with started(mode=mode) as (board, guest):
+        board.gate[layout.RAP_STORE] = (1 << 64) - 128 + 88
+        assert guest.read(RDP, 2) == 0x1003
+
+
+def test_rap_traps_again_when_the_optimisation_is_switched_off():
+    """Live settings: what was in the RAP store is in RAP."""
+    with started(mode="ports") as (board, guest):
+        guest.set_rap(88)
+        board.controls["vmm"].send({"settings": board.settings.as_map() | {"mode": "2.0"}})
+        os.kill(os.getpid(), signal.SIGUSR1)
+        board.run_vmm()
+        assert board.gate[layout.RAP_PORT] == 0
+        assert guest.read(RAP, 2) == 88
+        assert guest.read(RDP, 2) == 0x1003
+        assert board.switches == [world.REASON_IO]
+
+
+# -- send combining (section 3.3.2) ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{"mode": "combining"}, {"mode": "2.0", "combining": True}])
+def test_packets_wait_up_to_the_cap(settings: dict[str, object]):
+    """With a cap of 3 (the paper's), the third packet forces the switch, and all three are sent in order."""
+    with busy(combine_cap=3, **settings) as (board, guest):
+        for number in range(3):
+            assert guest.sent() == []
+            guest.send(number)
+        assert guest.sent() == [0, 1, 2]
+        assert board.counter("vmm", "sends_combined") == 2
+        assert len(board.switches) == 1
+
+
+def test_any_switch_sends_what_waits():
+    """Without ``ports``, an access that switches takes the packet along, and the count of waiting ones starts anew."""
+    with busy(mode="2.0", combining=True) as (board, guest):
+        for number in (0, 1):
+            guest.send(number)
+            assert guest.sent() == []
+            guest.read(RDP, 2)
+            assert guest.sent() == [number]
+        assert board.counter("vmm", "sends_combined") == 2
+
+
+def test_the_timer_sends_what_waits():
+    """A packet waits for a host tick at most."""
+    with busy(mode="combining") as (board, guest):
+        guest.send(0)
+        assert guest.sent() == []
+        assert board.lance[CSR] & TDMD
+        os.kill(os.getpid(), signal.SIGALRM)
+        board.run_vmm()
+        assert guest.sent() == [0]
+        assert board.switches == [world.REASON_TICK]
+
+
+@pytest.mark.parametrize("hlt", ["host", "vmm"])
+def test_an_idle_guest_sends_what_waits(hlt: str):
+    """HLT leaves no packet in the ring: its switch sends, or makes one that does."""
+    with busy(mode="combining", hlt=hlt) as (board, guest):
+        guest.send(0)
+        assert guest.sent() == []
+        os.eventfd_write(board.fds["kick"], 1)  # vmapp's select() ends at once
+        guest.halt()
+        assert guest.sent() == [0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_suspended_chip_holds_nobody_up(mode: str):
+    """CSR5.SPND with TDMD set: the switch ends though the frame cannot be sent; it is sent when the chip goes on."""
+    with started(mode=mode) as (board, guest):
+        guest.write_csr(5, 0x0001)
+        guest.send(0)
+        os.kill(os.getpid(), signal.SIGALRM)
+        board.run_vmm()
+        assert guest.sent() == []
+        guest.write_csr(5, 0x0000)
+        os.kill(os.getpid(), signal.SIGALRM)
+        board.run_vmm()
+        assert guest.sent() == [0]
+
+
+def test_below_the_threshold_nothing_waits():
+    """At a switch rate below the threshold each packet switches at once."""
+    with started(mode="combining", combine_threshold=1_000_000) as (board, guest):
+        for number in range(4):
+            guest.send(number)
+            assert guest.sent() == [number]
+        assert board.switches == [world.REASON_SEND] * 4
+
+
+def test_a_cap_of_one_is_no_combining():
+    """A packet that would be the first to wait forces a switch."""
+    with busy(mode="combining", combine_cap=1) as (_, guest):
+        guest.send(0)
+        assert guest.sent() == [0]
+
+
+# -- notification by shared memory (section 3.3.3) ----------------------------------------------------------
+
+
+def test_notification_saves_the_system_call():
+    """No select() while nothing waits; the word that SIGIO sets has vmapp take the frame, and is reset."""
+    with started(mode="optimised") as (board, guest):
+        board.world[world.FRAMES_WAIT] = 0
+        selects = board.counter("vmapp", "selects")
+        guest.send(0)
+        assert guest.sent() == [0]
+        board.wire.send(BROADCAST)
+        os.kill(os.getpid(), signal.SIGIO)
+        board.run_vmm()
+        assert bytes(board.ram[BUFFER : BUFFER + len(BROADCAST)]) == BROADCAST
+        assert board.world[world.FRAMES_WAIT] == 0
+        assert board.counter("vmapp", "selects") == selects
+
+
+def test_without_notification_each_return_selects():
+    """Section 2.3: on each return to the host world vmapp asks the kernel for frames."""
+    with started(mode="2.0") as (board, guest):
+        selects = board.counter("vmapp", "selects")
+        for _ in range(5):
+            guest.read(RDP, 2)
+        assert board.counter("vmapp", "selects") == selects + 5
+        board.wire.send(BROADCAST)
+        guest.read(RDP, 2)
+        assert board.counter("vmapp", "rx_frames") == 1
+
+
+def test_frames_that_find_no_rmd_wait_and_are_missed_at_last():
+    """The chip's FIFO: without a free RMD a frame stays in the TAP for a while, and is then counted as missed."""
+    with started(mode="2.0") as (board, guest):
+        for _ in range(2):
+            board.wire.send(BROADCAST)
+        guest.read(RDP, 2)
+        guest.read(RDP, 2)
+        assert board.counter("vmapp", "rx_frames") == 1
+        assert board.counter("vmapp", "rx_missed") == 0
+        deadline = time.monotonic() + 5
+        while not board.counter("vmapp", "rx_missed"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+            guest.read(RDP, 2)
+        assert board.counter("vmapp", "rx_missed") == 1
+        assert board.lance[CSR] & 0x1000, "MISS"
