@@ -28,6 +28,7 @@ def _boot(station: Station) -> None:
     irq = find_device(cpu, VENDOR_ID, DEVICE_ID).enable(LANCE_DEFAULT_BASE)
     if station.settings.probe_rounds:
         station.control.send({"event": "running"})
+        station.control.receive()  # {"command": "probe"}, once the bench has put every process on its CPU
         station.control.send({"event": "probed", **probe(cpu, station.settings.probe_rounds)})
         station.control.receive()  # the supervisor ends the stack
         return

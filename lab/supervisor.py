@@ -11,7 +11,7 @@ import dataclasses
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from lab import processes, recovery, status
@@ -29,7 +29,7 @@ from netbackend import namespaces
 from netbackend.pcapng import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import build, set_link_rate
+from netbackend.topology import Network, build, set_link_rate
 
 __all__ = ["Supervisor"]
 
@@ -55,6 +55,7 @@ class Supervisor:
         self._epitaph = epitaph
         self._record: Record = {}
         self._stack: Stack | None = None
+        self._network: Network | None = None
         self._clients: dict[int, Channel] = {}
 
     def run(self, claimed: Callable[[], None], up: Callable[[], None]) -> None:
@@ -70,13 +71,32 @@ class Supervisor:
             self._clear()
             claimed()
             try:
-                stack, listener = self._start(undo)
+                stack = self._start(undo)
+                listener = self._listen(undo)
+                self._note_running()
             except StartInterruptedError as error:
                 error.exit_status = self._stops.exit_status
                 raise
             up()
             self._stops.watch(None)
             self._serve(stack, listener)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Stack]:
+        """The stack for as long as the block lasts, with a record like any other's, but without a control socket."""
+        with contextlib.ExitStack() as undo:
+            self.directory.claim()
+            undo.push(self._leave)
+            self._clear()
+            stack = self._start(undo)
+            self._note_running()
+            yield stack
+
+    @property
+    def network(self) -> Network:
+        """The network of a stack that has started."""
+        assert self._network is not None
+        return self._network
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -103,24 +123,25 @@ class Supervisor:
         }
         self.directory.save(self._record)
 
-    def _start(self, undo: contextlib.ExitStack) -> tuple[Stack, socket.socket]:
+    def _start(self, undo: contextlib.ExitStack) -> Stack:
         settings = self.settings
         self._stops.check()
         capture = None
         if settings.pcap is not None:
             capture = open_capture(settings.pcap)
             undo.callback(os.close, capture)
-        network = undo.enter_context(build(self.plan, parse_rate(settings.link), self._note_network))
+        network = self._network = undo.enter_context(build(self.plan, parse_rate(settings.link), self._note_network))
         mac = bytes.fromhex(self.plan.guest.mac.replace(":", ""))
         stack = self._stack = Stack(settings, network.guest_tap, network.host_tap, mac, capture)
         undo.callback(stack.close)
         self._stops.check()
         stack.start(self._stops.fds, self._note_processes)
         network.close_taps()
-        listener = self._listen(undo)
+        return stack
+
+    def _note_running(self) -> None:
         self._record["state"] = "running"
         self.directory.save(self._record)
-        return stack, listener
 
     def _note_network(self, record: Record) -> None:
         self._record["network"] = record

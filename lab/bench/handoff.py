@@ -2,7 +2,7 @@
 
 For each doorbell, on one CPU and across two: the round trip of (a) the raw primitive between two bare
 processes, (b) a trap that the vmm answers, (c) a trap that switches to vmapp; and what b and c cost as
-multiples of a. The three are measured in turn, run by run, so that a change of the machine's speed hits all.
+multiples of a. Across two CPUs the guest has one and vmm and vmapp have the other. The three are measured in turn, run by run, so that a change of the machine's speed hits all.
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ def _raw(kind: str, cpus: tuple[int, ...], rounds: int) -> list[int]:
 def _traps(kind: str, cpus: tuple[int, ...], rounds: int) -> dict[str, list[int]]:
     settings = make_settings({"doorbell": kind, "cpus": cpus, "link": "none", "probe_rounds": rounds})
     with testbed(settings) as bed:
+        for role, pid in bed.stack.pids.items():
+            os.sched_setaffinity(pid, {cpus[0] if role == "guest" else cpus[-1]})
+        bed.stack.send("guest", {"command": "probe"})
         message = bed.stack.ask("guest", "probed", _PATIENCE_SECONDS)
     return {layer: list(array.array("Q", message[layer])) for layer in ("vmm", "vmapp")}
 

@@ -14,18 +14,18 @@ from lab.supervisor import Supervisor
 from machine.config import Settings
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import Record, set_link_rate
+from netbackend.topology import Network, set_link_rate
 
 __all__ = ["Testbed", "testbed"]
 
 
 @dataclasses.dataclass(slots=True)
 class Testbed:
-    """A running stack and the record of its network. ``plan`` names the namespaces; ``stack`` has the counters."""
+    """A running stack and its network. ``plan`` names the namespaces; ``stack`` has the counters."""
 
     settings: Settings
     plan: NetworkPlan
-    network: Record
+    network: Network
     stack: Stack
 
     def change(self, **changes: Any) -> None:
@@ -35,7 +35,7 @@ class Testbed:
 
     def set_link(self, rate: str) -> None:
         """Re-shapes the wire, e.g. "100mbit"."""
-        set_link_rate(self.network, parse_rate(rate))
+        set_link_rate(self.network.record, parse_rate(rate))
 
 
 @contextlib.contextmanager
@@ -49,4 +49,4 @@ def testbed(settings: Settings) -> Iterator[Testbed]:
         with StopRequests() as stops:
             supervisor = Supervisor(settings, stops, print)
             stack = undo.enter_context(supervisor.held())
-        yield Testbed(settings, supervisor.plan, supervisor.network_record, stack)
+        yield Testbed(settings, supervisor.plan, supervisor.network, stack)
