@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "top": ("lab.commands.top", "watch a stack live: rates, time shares, hottest ports"),
     "profile": ("lab.commands.profile", "draw a flame graph of the three processes"),
     "registers": ("lab.commands.registers", "show the Lance's registers, decoded"),
+    "trace": ("lab.commands.trace", "record a timeline of traps, switches, interrupts and host I/O for Perfetto"),
     "down": ("lab.commands.down", "end a stack and remove everything it made"),
     "demo": ("lab.demo", "a stack, traffic through it, and where the time went"),
     "bench": ("lab.bench", "measure: see `worldswitch bench --help`"),
