@@ -1,0 +1,288 @@
+"""What a process of the stack does to itself, and how it starts from its launch record."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from machine import layout
+from machine.config import make_settings
+from machine.control import Channel
+from machine.errors import ConfigError
+from machine.process import pin
+from machine.shm import create
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+MAC = bytes.fromhex("525400c61200")
+
+
+def python(code: str, *arguments: str, fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+    """A Python of its own that runs ``code`` with this repository on its path."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        cwd=REPOSITORY,
+        pass_fds=fds,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output(code: str) -> str:
+    """What such a Python prints; it must end well."""
+    with python(code) as process:
+        text, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    return text.strip()
+
+
+def test_set_name():
+    """The name that ps and perf show, cut to 15 bytes."""
+    code = "from machine.process import set_name; set_name({!r}); print(open('/proc/self/comm').read())"
+    assert output(code.format("guest")) == "guest"
+    assert output(code.format("a-very-long-process-name")) == "a-very-long-pro"
+
+
+def test_pin():
+    """The process runs on the CPUs that were named, and on those alone; none named leaves it where it is."""
+    code = "import os; from machine.process import pin; pin(({},)); pin(()); print(sorted(os.sched_getaffinity(0)))"
+    cpu = min(os.sched_getaffinity(0))
+    assert output(code.format(cpu)) == f"[{cpu}]"
+
+
+def test_pin_to_nowhere():
+    """CPUs that do not exist are a ConfigError in one line."""
+    with pytest.raises(ConfigError, match="cannot run on CPU 4096"):
+        pin((4096,))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to have something to drop")
+def test_drop_privileges():
+    """No uid 0, no group, no capability, and no way back by a set-uid program."""
+    report = output("""
+        import os
+        from machine.process import drop_privileges
+        drop_privileges()
+        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+        print(os.getresuid(), os.getresgid(), os.getgroups(), status["CapEff"].strip(), status["NoNewPrivs"].strip())
+    """)
+    assert report == "(65534, 65534, 65534) (65534, 65534, 65534) [] 0000000000000000 1"
+
+
+def test_drop_privileges_without_any():
+    """An unprivileged process keeps its user; the way up is closed."""
+    report = output("""
+        import os
+        from machine.process import drop_privileges
+        if os.geteuid() == 0:
+            os.setresuid(12345, 12345, 12345)
+        before = os.getuid()
+        drop_privileges()
+        print(os.getuid() == before, "NoNewPrivs:\\t1" in open("/proc/self/status").read())
+    """)
+    assert report == "True True"
+
+
+def test_die_with_parent():
+    """When the parent is killed the child is gone, whatever it was doing."""
+    with python("""
+        import os, signal, time
+        from machine.process import die_with_parent
+        parent = os.getpid()
+        ready, done = os.pipe()
+        if os.fork() == 0:
+            die_with_parent(parent)
+            print(os.getpid(), flush=True)
+            time.sleep(60)
+        os.wait()
+    """) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+        deadline = time.monotonic() + 5
+        while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_die_with_a_parent_that_is_gone():
+    """A process whose parent ended before it asked ends at once."""
+    with python("from machine.process import die_with_parent; die_with_parent(1 << 22); print('alive')") as process:
+        text, _ = process.communicate(timeout=20)
+    assert (process.returncode, text) == (1, "")
+
+
+# -- the life of one process: record, ready, go, loop -------------------------------------------------------
+
+ROLE = """
+    import os, sys
+    from machine.launch import run_role
+    from machine.errors import SetupError
+
+    def prepare(station):
+        if station.settings.name == "bad":
+            raise SetupError("no such thing")
+        pages = (station.ram, station.gate, station.world, station.lance, station.counters)
+        station.control.send({"event": "pages", "lengths": [len(page) for page in pages],
+                              "bells": sorted(station.bells), "mac": station.mac})
+        def loop():
+            station.gate[layout_word] = 77
+            station.control.send({"event": "looping", "uid": os.getuid()})
+            station.control.receive()
+        layout_word = 100
+        return loop
+
+    sys.exit(run_role(sys.argv[2], prepare))
+"""
+
+
+class Child:
+    """A process of role ``role`` that starts from the record that the test sends it."""
+
+    def __init__(self, role: str, settings: dict[str, Any]) -> None:
+        self.control, there = Channel.pair()
+        self.settings = make_settings({"ram_mib": 1}, settings)
+        sizes = {"gate": layout.GATE_BYTES, "counters": layout.COUNTER_PAGE_BYTES}
+        sizes |= {"ram": 1 << 20} if role != "vmm" else {}
+        sizes |= {"world": layout.WORLD_BYTES} if role != "guest" else {}
+        self.fds = {name: create(name, size) for name, size in sizes.items()}
+        self.fds |= {f"bell-{name}": os.eventfd(0) for name in ("guest", "vmm", "vmapp")}
+        self.process = python(ROLE, str(there.fileno()), role, fds=(*self.fds.values(), there.fileno()))
+        there.close()
+
+    def record(self) -> dict[str, Any]:
+        """The launch record, as the supervisor sends it."""
+        pids = dict.fromkeys(("guest", "vmm", "vmapp"), self.process.pid)
+        return {
+            "settings": self.settings.as_map(),
+            "fds": self.fds,
+            "pids": pids,
+            "semaphores": {},
+            "mac": MAC,
+            "parent": os.getpid(),
+        }
+
+    def event(self) -> dict[str, Any]:
+        """The next message."""
+        message = self.control.receive(15)
+        assert message is not None
+        return message
+
+    def close(self) -> None:
+        """Ends the process and gives everything back."""
+        self.process.kill()
+        self.process.communicate()
+        self.control.close()
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+@contextmanager
+def child(role: str, **settings: Any) -> Iterator[Child]:
+    """A started process, gone when the block ends."""
+    made = Child(role, settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+PAGES = {
+    "guest": [1 << 20, layout.GATE_BYTES // 8, 0, 0],
+    "vmm": [0, layout.GATE_BYTES // 8, layout.WORLD_BYTES // 8, (layout.WORLD_BYTES - layout.LANCE_OFFSET) // 4],
+    "vmapp": [
+        1 << 20,
+        layout.GATE_BYTES // 8,
+        layout.WORLD_BYTES // 8,
+        (layout.WORLD_BYTES - layout.LANCE_OFFSET) // 4,
+    ],
+}
+
+
+@pytest.mark.parametrize("role", PAGES)
+@pytest.mark.parametrize("doorbell", ["eventfd", "signal", "spin"])
+def test_a_process_starts(role: str, doorbell: str):
+    """Record, ready, go, loop: the process maps exactly its role's pages and has its neighbours' bells."""
+    with child(role, doorbell=doorbell) as made:
+        made.control.send(made.record())
+        pages = made.event()
+        assert pages["lengths"] == [*PAGES[role], layout.COUNTER_PAGE_BYTES // 8]
+        assert pages["bells"] == (["guest", "vmm"] if role == "guest" else ["guest", "vmapp", "vmm"])
+        assert pages["mac"] == MAC
+        assert made.event() == {"event": "ready", "pid": made.process.pid}
+        made.control.send({"command": "go"})
+        looping = made.event()
+        assert looping["event"] == "looping"
+        assert looping["uid"] == (65534 if os.geteuid() == 0 else os.getuid())
+        assert psutil.Process(made.process.pid).name() == role
+        assert psutil.Process(made.process.pid).cpu_affinity() == list(made.settings.cpus)
+
+
+def test_a_failure_is_reported_in_one_line():
+    """A deliberate failure while preparing: {"event": "failed"}, status 1, no traceback."""
+    with child("vmm", name="bad") as made:
+        made.control.send(made.record())
+        assert made.event() == {"event": "failed", "message": "no such thing"}
+        _, errors = made.process.communicate(timeout=15)
+        assert (made.process.returncode, errors) == (1, "")
+
+
+def test_pages_of_the_wrong_size_are_a_failure():
+    """A gate page that is too small is found before anything runs."""
+    with child("vmm") as made:
+        os.ftruncate(made.fds["gate"], 64)
+        made.control.send(made.record())
+        failure = made.event()
+        assert failure["event"] == "failed"
+        assert "holds 64 bytes" in failure["message"]
+
+
+@pytest.mark.parametrize("when", ["at once", "after the record"])
+def test_a_supervisor_that_goes_away(when: str):
+    """The other end closes before "go": status 1, in silence."""
+    with child("vmm") as made:
+        if when == "after the record":
+            made.control.send(made.record())
+            made.event()
+            made.event()
+        made.control.close()
+        _, errors = made.process.communicate(timeout=15)
+        assert (made.process.returncode, errors) == (1, "")
+
+
+def test_the_terminals_signals_are_the_supervisors():
+    """Ctrl-C, hang-up and Ctrl-Z, which reach the whole group, leave the process alone."""
+    with child("vmm") as made:
+        made.control.send(made.record())
+        made.event()
+        made.event()
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP):
+            made.process.send_signal(number)
+        made.control.send({"command": "go"})
+        assert made.event()["event"] == "looping"
+
+
+def test_the_loop_shares_the_pages():
+    """What the process stores in its gate page is seen by whoever has the descriptor."""
+    with child("guest") as made:
+        made.control.send(made.record())
+        made.event()
+        made.event()
+        made.control.send({"command": "go"})
+        made.event()
+        assert int.from_bytes(os.pread(made.fds["gate"], 8, 800), "little") == 77
+        poll = select.poll()
+        poll.register(made.control.fileno(), select.POLLIN)
+        assert not poll.poll(0)
