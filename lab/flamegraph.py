@@ -30,6 +30,7 @@ _ROW: Final = 17
 _HEAD: Final = 58
 _NARROWEST: Final = 0.0003  # of the whole width: less than half a pixel is left out
 _CHARACTER: Final = 6.7  # pixels
+_SHORTEST: Final = 3  # characters
 _COLOURS: Final = {"group": "#c8c8c8", "python": "#8fc98f", "native": "#e8d078", "kernel": "#f0985a"}
 
 _STYLE: Final = """
@@ -48,7 +49,7 @@ function place(g, x, w) {
   rect.setAttribute("x", margin + x * width);
   rect.setAttribute("width", Math.max(w * width - 0.5, 0.5));
   text.setAttribute("x", margin + x * width + 3);
-  text.textContent = room < 3 ? "" : name.length > room ? name.slice(0, room - 1) + "\\u2026" : name;
+  text.textContent = room < %(shortest)d ? "" : name.length > room ? name.slice(0, room - 1) + "\\u2026" : name;
 }
 function zoom(to) {
   const x0 = +to.dataset.x, w0 = +to.dataset.w, d0 = +to.dataset.d;
@@ -94,7 +95,12 @@ def render(stacks: Mapping[tuple[Frame, ...], float], title: str, subtitle: str 
     root = _tree(stacks)
     boxes = list(_boxes(root, Frame("all", "group"), 0.0, 0, root.seconds or 1.0))
     height = _HEAD + _ROW * (1 + max(depth for _, _, _, depth, _ in boxes)) + _MARGIN
-    script = _SCRIPT % {"inner": _WIDTH - 2 * _MARGIN, "margin": _MARGIN, "character": _CHARACTER}
+    script = _SCRIPT % {
+        "inner": _WIDTH - 2 * _MARGIN,
+        "margin": _MARGIN,
+        "character": _CHARACTER,
+        "shortest": _SHORTEST,
+    }
     legend = "".join(
         f'<rect x="{_WIDTH - 330 + 82 * at}" y="8" width="12" height="12" fill="{colour}"/>'
         f'<text x="{_WIDTH - 314 + 82 * at}" y="18">{kind}</text>'
@@ -139,6 +145,14 @@ def _boxes(
         x += child.seconds / whole
 
 
+def _label(name: str, width: float) -> str:
+    """As much of the name as fits; place() in the script does the same, for viewers that run it."""
+    room = int((width * (_WIDTH - 2 * _MARGIN) - 4) / _CHARACTER)
+    if room < _SHORTEST:
+        return ""
+    return name if len(name) <= room else f"{name[: room - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def _box(frame: Frame, x: float, width: float, depth: int, seconds: float, height: int, whole: float) -> str:
     top = height - _MARGIN - _ROW * (depth + 1)
     share = seconds / whole if whole else 0.0
@@ -147,5 +161,6 @@ def _box(frame: Frame, x: float, width: float, depth: int, seconds: float, heigh
         f'<g class="f" data-n={quoteattr(frame.name)} data-x="{x:.9f}" data-w="{width:.9f}" data-d="{depth}">'
         f"<title>{escape(frame.name)} ({frame.kind}): {seconds:.3f} s, {share:.1%}</title>"
         f'<rect x="{_MARGIN + x * inner:.1f}" y="{top}" width="{width * inner:.1f}" height="{_ROW - 1}" '
-        f'fill="{_COLOURS[frame.kind]}"/><text x="{_MARGIN + x * inner + 3:.1f}" y="{top + 12}"></text></g>'
+        f'fill="{_COLOURS[frame.kind]}"/><text x="{_MARGIN + x * inner + 3:.1f}" y="{top + 12}">'
+        f"{escape(_label(frame.name, width))}</text></g>"
     )

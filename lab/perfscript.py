@@ -45,7 +45,7 @@ def _samples(lines: Iterable[str]) -> Iterator[tuple[int, list[_RawFrame]]]:
                 yield pid, frames
             pid, frames = -1, []
         elif pid < 0:
-            pid = int(words[0]) if words[0].isdigit() else -1
+            pid = int(words[0]) if words[0].isdecimal() else -1
         elif len(words) == 2:
             frames.append((_address(words[0]), words[1].strip()))
     if pid >= 0:

@@ -80,7 +80,7 @@ def parse_py_spy(text: str, role: str, period: float) -> Stacks:
     found: Stacks = {}
     for line in text.splitlines():
         names, _, count = line.rpartition(" ")
-        if names and count.isdigit():
+        if names and count.isdecimal():
             stack = (Frame(role, "group"), *(Frame(name, "python") for name in names.split(";")))
             found[stack] = found.get(stack, 0.0) + int(count) * period
     return found
@@ -176,13 +176,13 @@ def record(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Program:
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
     errors: IO[bytes]
 
     def finish(self, deadline: float) -> None:
         """SetupError, with the program's last words, if it fails or takes too long."""
         try:
-            status = self.process.wait(max(0.1, deadline - time.monotonic()))
+            status = 1 if self.process is None else self.process.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise SetupError("took too long") from None
         self.errors.seek(0)
@@ -192,7 +192,7 @@ class _Program:
 
     def end(self) -> None:
         """Stops it if it still runs; perf and py-spy leave what they profile as it was."""
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait()
 
@@ -201,11 +201,19 @@ def _start(commands: Iterable[list[str]], undo: contextlib.ExitStack) -> list[_P
     programs = []
     for command in commands:
         errors = undo.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
-        program = _Program(process, errors)
+        program = _Program(_spawn(command, errors), errors)
         undo.callback(program.end)
         programs.append(program)
     return programs
+
+
+def _spawn(command: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes] | None:
+    """None, and the reason where its errors go, if it cannot be started."""
+    try:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
+    except OSError as error:
+        errors.write(f"error: cannot run {command[0]}: {error.strerror}".encode())
+        return None
 
 
 def _gist(text: str) -> str:
