@@ -29,8 +29,8 @@ LOADS: Final = ("lone", "bulk")
 METRICS: Final = {
     "port_accesses_per_packet": "port accesses",
     "traps_per_packet": "traps",
-    "io_switches_per_packet": "I/O switches",
-    "world_switches_per_packet": "all switches",
+    "world_switches_per_packet": "world switches",
+    "io_switches_per_packet": "for I/O",
     "irqs_per_packet": "IRQs",
     "pic_accesses_per_packet": "PIC accesses",
     "pic_accesses_per_irq": "PIC per IRQ",
@@ -41,6 +41,13 @@ _RUNS: Final = 3
 _GAP_SECONDS: Final = 0.03  # longer than a tick of 10 ms, and all that a packet sets off
 _FEWEST: Final = 10
 _DRIVERS: Final = CHOICES["driver"]
+
+_LEGEND: Final = """\
+For each frame through the virtual NIC, both ways, acknowledgements included. Port accesses: the Lance's, RAP without a
+trap too. Traps: port accesses that trap, the 8259A's too, and HLT. World switches for I/O: those for a port access or
+for queued packets; the others hand over HLT or a host interrupt. Medians [least..most].
+Paper: Linux 2.2's driver, for each packet sent (sections 4.1 and 4.3).\
+"""
 
 Job = tuple[Configuration, str, str]  # and load, and direction
 
@@ -102,13 +109,7 @@ def _lone(machines: Machines, configuration: Configuration, direction: str, effo
 def _show_all(recorder: Recorder) -> None:
     for driver in _DRIVERS:
         show(recorder, driver)
-    print(
-        "For each frame through the virtual NIC, both ways, acknowledgements included. Port accesses: the Lance's, RAP"
-    )
-    print(
-        "without a trap too. Traps: port accesses that trap, the 8259A's too, and HLT. All switches: for HLT and host"
-    )
-    print("interrupts too. Medians [least..most]. Paper: Linux 2.2's driver, for each packet sent (sections 4.1, 4.3).")
+    print(_LEGEND)
 
 
 def show(recorder: Recorder, driver: str) -> None:

@@ -21,7 +21,7 @@ from lab.status import measure
 from machine.config import MODES, OPTIMISATIONS
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import Network, build
+from netbackend.topology import Network, Record, build
 
 __all__ = ["MODE_CONFIGURATIONS", "NATIVE", "RELAY", "VDE", "Configuration", "Machines", "bare_network", "mode"]
 
@@ -41,6 +41,11 @@ class Configuration:
     def virtual(self) -> bool:
         """Whether traffic goes through the virtual NIC."""
         return self.kind == "virtual"
+
+    @property
+    def bare(self) -> bool:
+        """Whether it goes through the same TAPs, but no virtual NIC."""
+        return self.kind in ("relay", "vde")
 
 
 def mode(name: str, called: str | None = None, **changes: Any) -> Configuration:
@@ -70,7 +75,7 @@ class Machines:
         """Machines A and B in that configuration, while the block runs."""
         self.bed.change(**configuration.changes)
         with self._path(configuration):
-            plan = self._plan(configuration)
+            plan = self.plan(configuration)
             near = plan.native if configuration.kind == "native" else plan.guest
             yield Place.of(near, self.cpus), Place.of(plan.peer, self.peer_cpus)
 
@@ -79,23 +84,21 @@ class Machines:
         found: dict[str, int] = measure(self.bed.stack)["counters"]
         return found
 
-    def network(self, configuration: Configuration) -> Network:
-        """The network whose wire the traffic crosses."""
-        if configuration.kind in ("virtual", "native"):
-            return self.bed.network
-        assert self._bare is not None
-        return self._bare
+    def wire(self, configuration: Configuration) -> Record:
+        """The record of the network whose wire the traffic crosses."""
+        return self.bed.network.record if self._bare is None or not configuration.bare else self._bare.record
 
-    def _plan(self, configuration: Configuration) -> NetworkPlan:
-        return self.network(configuration).plan
+    def plan(self, configuration: Configuration) -> NetworkPlan:
+        """That network's plan."""
+        return self.bed.plan if self._bare is None or not configuration.bare else self._bare.plan
 
     def _path(self, configuration: Configuration) -> AbstractContextManager[object]:
-        network = self.network(configuration)
-        if configuration.kind == "relay":
-            return relay(network.guest_tap, network.host_tap, self.cpus)
+        if not configuration.bare:
+            return nullcontext()
+        assert self._bare is not None
         if configuration.kind == "vde":
-            return vde(network, self.cpus)
-        return nullcontext()
+            return vde(self._bare, self.cpus)
+        return relay(self._bare.guest_tap, self._bare.host_tap, self.cpus)
 
 
 def bare_network(link: str) -> Network:

@@ -127,21 +127,22 @@ def per_packet(spent: Mapping[str, int]) -> dict[str, float]:
     Traps: port accesses that trap, and HLT. Port accesses: the Lance's, RAP without a trap included.
     """
     packets = max(1, spent["tx_frames"] + spent["rx_frames"])
+    irqs = spent["irqs_raised"]
     accesses = spent["io_in"] + spent["io_out"]
-    return {
+    costs = {
         "traps_per_packet": (accesses + spent["hlt"]) / packets,
-        "io_switches_per_packet": spent["io_switched"] / packets,
+        "io_switches_per_packet": (spent["switches_for_io"] + spent["switches_for_send"]) / packets,
         "port_accesses_per_packet": (accesses - spent["pic_accesses"] + spent["rap_stores"]) / packets,
         "world_switches_per_packet": spent["world_switches"] / packets,
-        "irqs_per_packet": spent["irqs_raised"] / packets,
+        "irqs_per_packet": irqs / packets,
         "pic_accesses_per_packet": spent["pic_accesses"] / packets,
-        "pic_accesses_per_irq": spent["pic_accesses"] / max(1, spent["irqs_raised"]),
     }
+    return costs | ({"pic_accesses_per_irq": spent["pic_accesses"] / irqs} if irqs else {})
 
 
 def _losses(machines: Machines, configuration: Configuration) -> dict[str, int]:
     page: Callable[[], dict[str, int]] = machines.counters if configuration.virtual else dict
-    return losses(link_statistics(machines.network(configuration).record), page())
+    return losses(link_statistics(machines.wire(configuration)), page())
 
 
 def losses(links: Mapping[str, LinkStatistics], counters: Mapping[str, int]) -> dict[str, int]:

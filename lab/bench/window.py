@@ -60,7 +60,7 @@ class Window:
 def observed(machines: Machines, configuration: Configuration, effort: Effort) -> Iterator[Window]:
     """Observes machine A while the block makes traffic; the result is there when the block has ended."""
     window = Window()
-    peer = machines.network(configuration).plan.peer
+    peer = machines.plan(configuration).peer
     fd = namespaces.run(peer.namespace, lambda: os.open(_NET_DEV, os.O_RDONLY | os.O_CLOEXEC))
     watcher = threading.Thread(target=_watch, args=(window, machines, configuration, effort, fd, peer))
     watcher.start()
