@@ -40,6 +40,7 @@ class _Column:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the demonstration."""
     parser.add_argument("--profile", default="paper", help="paper (one CPU, Linux 2.2's driver) or fast")
     parser.add_argument("--link", default="100mbit", help="rate of the wire")
     parser.add_argument("--seconds", type=int, default=_SECONDS, help="length of each iperf3 run")

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import posix_ipc
@@ -89,12 +90,13 @@ def _serve(side: _Side, cpu: int, rounds: int) -> None:
 
 def round_trips(kind: str, cpus: tuple[int, int], rounds: int) -> list[int]:
     """Times of ``rounds`` round trips in ns, between this process on cpus[0] and a child on cpus[1]."""
-    near, far = {
+    makers: dict[str, Callable[[], _Sides]] = {
         "eventfd": _eventfd_sides,
         "semaphore": _semaphore_sides,
         "signal": _signal_sides,
-        "spin": lambda: _spin_sides(0 if cpus[0] == cpus[1] else SPIN_LOADS),
-    }[kind]()
+        "spin": partial(_spin_sides, 0 if cpus[0] == cpus[1] else SPIN_LOADS),
+    }
+    near, far = makers[kind]()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -113,6 +115,7 @@ def round_trips(kind: str, cpus: tuple[int, int], rounds: int) -> list[int]:
 
 
 def main() -> int:
+    """Runs what the arguments ask for; returns the exit status."""
     kind, near, far, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     print(json.dumps(round_trips(kind, (near, far), rounds)))
     return 0

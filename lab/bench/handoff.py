@@ -2,7 +2,8 @@
 
 For each doorbell, on one CPU and across two: the round trip of (a) the raw primitive between two bare
 processes, (b) a trap that the vmm answers, (c) a trap that switches to vmapp; and what b and c cost as
-multiples of a. Across two CPUs the guest has one and vmm and vmapp have the other. The three are measured in turn, run by run, so that a change of the machine's speed hits all.
+multiples of a. Across two CPUs the guest has one, vmm and vmapp have the other. The three are measured in turn,
+run by run, so that a change of the machine's speed hits all.
 """
 
 from __future__ import annotations
