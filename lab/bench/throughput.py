@@ -53,6 +53,12 @@ _HEADER: Final = (
     "paper Mb/s",
 )
 
+_LEGEND: Final = """\
+Traps, world switches, interrupts: for each frame through the virtual NIC, acknowledgements included. Lost: frames, for
+want of a receive descriptor, in write() and in queues. Resent: TCP segments. Medians [least..most].
+Paper: the virtual machine on a 733 MHz Pentium III, sending at 100 Mb/s; "link": it filled the link.\
+"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Series:
@@ -139,11 +145,7 @@ def _measure(recorder: Recorder, series: Series, effort: Effort, progress: Progr
 def _show_all(recorder: Recorder, every: list[Series]) -> None:
     for series in every:
         show(recorder, series)
-    print(
-        "Traps, world switches, interrupts: for each frame through the virtual NIC, acknowledgements too. Lost: frames"
-    )
-    print("for want of a receive descriptor, in write() and in queues. Resent: TCP segments. Medians [least..most].")
-    print('paper: VM on a 733 MHz Pentium III, sending; "link": it filled the link.')
+    print(_LEGEND)
 
 
 def show(recorder: Recorder, series: Series) -> None:
