@@ -40,14 +40,13 @@ def run(args: argparse.Namespace) -> int:
         before = watch.sample()
         while before is not None and not screen.wait(interval):
             after = watch.sample()
-            if after is None:
-                break
-            rates = rates_between(before, after)
-            screen.show(view(args.name, watch.settings, after.status, rates, screen.bold))
-            if args.once:
-                return 0
+            if after is not None:
+                rates = rates_between(before, after)
+                screen.show(view(args.name, watch.settings, after.status, rates, screen.bold))
+                if args.once:
+                    break
             before = after
-    if not watch.running():
+    if before is None:
         print(f"stack {args.name} has ended")
     return 0
 
@@ -76,9 +75,6 @@ class _Watch:
                 self._processes[role].cpu_percent(None)
         except psutil.NoSuchProcess:  # it is just ending, as sample() will find
             self._processes = {}
-
-    def running(self) -> bool:
-        return state_of(self._directory.load()) == "running"
 
     def sample(self) -> Sample | None:
         """None when the stack has ended, or is about to."""
