@@ -35,9 +35,7 @@ def _boot(station: Station) -> None:
     log_tx, log_rx = (
         (napi.LOG_TX, napi.LOG_RX) if station.settings.driver == "napi" else (linux22.LOG_TX, linux22.LOG_RX)
     )
-    chip = Pcnet(
-        cpu, GuestRam(station.ram), LANCE_DEFAULT_BASE, station.fds["tap"], station.counters, log_tx, log_rx
-    )
+    chip = Pcnet(cpu, GuestRam(station.ram), LANCE_DEFAULT_BASE, station.fds["tap"], station.counters, log_tx, log_rx)
     chip_events = select.poll()
     chip_events.register(station.fds["wake"], select.POLLIN)
     stack_events = select.poll()
@@ -57,6 +55,7 @@ def _prepare(station: Station) -> Callable[[], None]:
 
 
 def main() -> int:
+    """Runs the process from its launch record to its end; the exit status."""
     return run_role("guest", _prepare)
 
 

@@ -90,6 +90,7 @@ class PciFunction:
         return self._cpu.read_port(PCI_CONFIG_DATA, 4)
 
     def write(self, offset: int, value: int) -> None:
+        """Writes the 32-bit word at ``offset``."""
         self._cpu.write_port(PCI_CONFIG_ADDRESS, 4, _PCI_ENABLE | self._slot << 11 | offset)
         self._cpu.write_port(PCI_CONFIG_DATA, 4, value)
 

@@ -1,4 +1,4 @@
-"""What a trap costs, measured where it is felt: in the guest, around the instruction (``worldswitch bench handoff``)."""
+"""What a trap costs, felt where it counts: in the guest, around the instruction (``worldswitch bench handoff``)."""
 
 from __future__ import annotations
 

@@ -38,6 +38,7 @@ class Channel:
         return cls(socket.socket(fileno=fd))
 
     def fileno(self) -> int:
+        """The socket, for poll()."""
         return self._socket.fileno()
 
     def send(self, message: Message) -> None:
@@ -69,4 +70,5 @@ class Channel:
         return message
 
     def close(self) -> None:
+        """Closes this end; may happen twice."""
         self._socket.close()

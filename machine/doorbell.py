@@ -47,13 +47,11 @@ SPIN_LOADS: Final = 500  # the knee measured for a saturated channel: more loads
 
 
 class Doorbell(Protocol):
-    """What every strategy offers. ``words`` is the page that holds the watched words (format "Q").
-
-    ``ring()`` wakes the owner, or makes its next wait() return at once.
-    """
+    """What every strategy offers. ``words`` is the page that holds the watched words (format "Q")."""
 
     @property
-    def ring(self) -> Callable[[], object]: ...
+    def ring(self) -> Callable[[], object]:
+        """Anybody, after the store that it announces: wakes the owner, or makes its next wait() return at once."""
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
         """Owner only: returns when rung, or when ``words[index] != unwanted`` is seen; may return early."""
@@ -81,16 +79,19 @@ class EventfdBell:
         self._fd = fd
         self.ring: Callable[[], object] = partial(os.eventfd_write, fd, 1)
 
-    def wait(self, words: memoryview, index: int, unwanted: int) -> None:
+    def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
+        """Takes all rings so far; sleeps while there is none."""
         try:
             os.eventfd_read(self._fd)
         except InterruptedError:
             pass  # a signal handler has run, and may have changed what the caller waits for
 
-    def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
+    def wait_either(self, _first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
+        """The same: the counter says nothing of words."""
         _sleep(self._fd)
 
     def poke(self) -> None:
+        """Rings itself."""
         self.ring()
 
 
@@ -103,16 +104,19 @@ class SemaphoreBell:
         self._semaphore = semaphore
         self.ring: Callable[[], object] = semaphore.release
 
-    def wait(self, words: memoryview, index: int, unwanted: int) -> None:
+    def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
+        """Takes one ring; sleeps while there is none."""
         try:
             self._semaphore.acquire()
         except posix_ipc.SignalError:
             pass  # a signal handler has run, and may have changed what the caller waits for
 
-    def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
+    def wait_either(self, first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
+        """The same: the semaphore says nothing of words."""
         self.wait(*first)
 
     def poke(self) -> None:
+        """Rings itself; sem_post() is safe in a handler."""
         self.ring()
 
 
@@ -127,13 +131,16 @@ class SignalBell:
         if pid == os.getpid():
             signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
 
-    def wait(self, words: memoryview, index: int, unwanted: int) -> None:
+    def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
+        """Takes one signal; sleeps while none is queued."""
         signal.sigwaitinfo(self._signals)
 
-    def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
+    def wait_either(self, _first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
+        """The same: a signal says nothing of words."""
         signal.sigwaitinfo(self._signals)
 
     def poke(self) -> None:
+        """Signals itself; sigwaitinfo() takes it."""
         self.ring()
 
 
@@ -154,14 +161,17 @@ class SpinBell:
         self._fence = make_fence()
 
     def ring(self) -> None:
+        """Enters the kernel only if the owner's flag says that it sleeps."""
         self._fence()  # the word is out before the flag is read
         if self._flag_page[self._flag_index]:
             os.eventfd_write(self._fd, 1)
 
     def poke(self) -> None:
+        """Ends the sleep, or the next one, whatever the flags say."""
         os.eventfd_write(self._fd, 1)
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
+        """Looks ``loads`` times, then sleeps with its flags up."""
         for _ in range(self._loads):
             if words[index] != unwanted:
                 return
@@ -171,6 +181,7 @@ class SpinBell:
         self._announce(0)
 
     def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
+        """Sleeps with its flags up, unless either word has changed."""
         self._announce(1)
         if all(words[index] == unwanted for words, index, unwanted in (first, second)):
             _sleep(self._fd)

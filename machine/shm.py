@@ -25,7 +25,8 @@ def create(label: str, size: int) -> int:
     except (posix_ipc.Error, OSError, ValueError) as error:
         raise SetupError(f"cannot create {size} bytes of shared memory ({error}); is /dev/shm mounted?") from error
     memory.unlink()
-    return memory.fd
+    fd: int = memory.fd
+    return fd
 
 
 def attach(fd: int, size: int) -> memoryview:

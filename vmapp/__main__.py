@@ -33,6 +33,7 @@ def _prepare(station: Station) -> Callable[[], None]:
 
 
 def main() -> int:
+    """Runs the process from its launch record to its end; the exit status."""
     return run_role("vmapp", _prepare)
 
 

@@ -171,7 +171,7 @@ class HostWorld:
         self._bound.clear()
 
     def _take_frames(self) -> int:
-        """Receives; frames that find no free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
+        """Receives; frames without a free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
         engine = self._engine
         taken = engine.receive()
         if taken:

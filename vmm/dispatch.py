@@ -34,7 +34,8 @@ class Bound(NamedTuple):
 class BindsPorts(Protocol):
     """A device that specialises its accesses itself: what goes to vmapp is decided there, access by access."""
 
-    def bind(self, key: int, kind: int, offset: int, width: int) -> Access: ...
+    def bind(self, key: int, kind: int, offset: int, width: int) -> Access:
+        """The function that carries out ``key`` from now on; ``offset`` counts from the claim's first port."""
 
 
 class Dispatcher:

@@ -29,7 +29,19 @@ class HostInterrupts:
     ``tick``: the timer is among it. ``settings``: a control message is among it.
     """
 
-    __slots__ = ("_bell", "_counters", "_idle", "_period", "_ticking", "_world", "away", "masked", "pending", "settings", "tick")
+    __slots__ = (
+        "_bell",
+        "_counters",
+        "_idle",
+        "_period",
+        "_ticking",
+        "_world",
+        "away",
+        "masked",
+        "pending",
+        "settings",
+        "tick",
+    )
 
     def __init__(self, station: Station) -> None:
         self._bell = station.bells["vmm"]

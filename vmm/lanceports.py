@@ -71,7 +71,8 @@ class LancePorts:
 
     # -- binding: chosen once for each kind, port and width ------------------------------------------------
 
-    def bind(self, key: int, kind: int, offset: int, width: int) -> Access:
+    def bind(self, _key: int, kind: int, offset: int, width: int) -> Access:
+        """What an access does in the present mode."""
         if self._mode.ports:
             return self._bind_in_vmm(kind, offset, width)
         if (offset, width) in (_RAP_WIO, _RAP_DWIO):
@@ -148,9 +149,9 @@ class LancePorts:
     # -- the port map's plain interface ---------------------------------------------------------------------
 
     def read(self, offset: int, width: int) -> int:
+        """IN, for transports that bind nothing."""
         return self.bind(0, KIND_IN, offset, width)(0)
 
     def write(self, offset: int, width: int, value: int) -> int:
+        """OUT, for transports that bind nothing; always finished: answers 0."""
         return self.bind(0, KIND_OUT, offset, width)(value)
-
-

@@ -34,9 +34,11 @@ class LanceSlot:
         self._base: int | None = None
 
     def config_read(self, offset: int, width: int) -> int:
+        """``width`` bytes of the Lance's configuration space."""
         return self._registers.config_read(offset, width)
 
     def config_write(self, offset: int, width: int, value: int) -> None:
+        """Writes configuration space; the ports move with BAR 0 and the command register."""
         self._registers.config_write(offset, width, value)
         if self._registers.io_base != self._base:
             self._remap()

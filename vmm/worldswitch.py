@@ -54,8 +54,8 @@ class WorldSwitch:
     __slots__ = (
         "_bell",
         "_combining",
-        "_host",
         "_counters",
+        "_host",
         "_kick_fd",
         "_lance",
         "_pic",
@@ -141,8 +141,8 @@ class WorldSwitch:
     def idle(self, gate: memoryview, next_state: int) -> None:
         """The guest executes HLT: vmapp blocks in select() until something happens to the machine.
 
-        Ends early for a host interrupt, and when the guest posts a trap in the slot whose state is ``gate[next_state]``: it went on by
-        itself, because its own network stack had a frame to send.
+        Ends early for a host interrupt, and when the guest posts a trap in the slot whose state is
+        ``gate[next_state]``: it went on by itself, because its own network stack had a frame to send.
         """
         record = self._world
         record[_REASON] = world.REASON_HLT

@@ -99,14 +99,17 @@ class Pcnet:
     # -- registers ------------------------------------------------------------------------------------------
 
     def read_csr(self, index: int) -> int:
+        """CSR ``index``, by RAP and RDP."""
         self.cpu.write_port(self.rap, 2, index)
         return self.cpu.read_port(self.rdp, 2)
 
     def write_csr(self, index: int, value: int) -> None:
+        """Writes CSR ``index``, by RAP and RDP."""
         self.cpu.write_port(self.rap, 2, index)
         self.cpu.write_port(self.rdp, 2, value)
 
     def write_bcr(self, index: int, value: int) -> None:
+        """Writes BCR ``index``, by RAP and BDP."""
         self.cpu.write_port(self.rap, 2, index)
         self.cpu.write_port(self._bdp, 2, value)
 
@@ -184,6 +187,7 @@ class Pcnet:
         return bool(self.words[word] & TMD1_OWN)
 
     def note_ring_full(self) -> None:
+        """Counts a moment at which no TMD was free."""
         self.counters[_RING_FULL] += 1
 
     def receive(self, budget: int) -> int:
