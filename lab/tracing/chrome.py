@@ -24,7 +24,7 @@ __all__ = ["events_of", "write"]
 
 _FLOW: Final = "trap"
 _KERNEL: Final = "kernel scheduling"
-_KERNEL_PID: Final = 0
+_KERNEL_PID: Final = (1 << 22) + 1  # no process of Linux has so high a number
 
 Event = dict[str, Any]
 

@@ -66,7 +66,7 @@ def _map(fd: int) -> memoryview:
 
 
 def collect(buffers: Buffers, switch: Switch, load: Callable[[Callable[[], None]], None]) -> Trace:
-    """Traces while ``load(drain)`` runs, which calls ``drain`` often; ``switch(1)`` is before, ``switch(0)`` after it."""
+    """Traces while ``load(drain)`` runs, which calls ``drain`` often; ``switch(1)`` before, ``switch(0)`` after."""
     readers = {role: TraceReader(words) for role, words in buffers.items()}
 
     def drain() -> None:
