@@ -164,7 +164,9 @@ def _parser() -> argparse.ArgumentParser:
         role.add_argument("address", help="the server's IPv4 address")
         role.add_argument("--operation", type=_operation, default=DEFAULT_OPERATION_BYTES, metavar="BYTES")
         role.add_argument("--omit", type=float, default=0.0, metavar="SECONDS", help="warm-up that does not count")
-        role.add_argument("--limit", type=float, default=DEFAULT_LIMIT_SECONDS, metavar="SECONDS", help="for the transfer")
+        role.add_argument(
+            "--limit", type=float, default=DEFAULT_LIMIT_SECONDS, metavar="SECONDS", help="for the transfer"
+        )
     server.add_argument("--port", type=int, default=0, help="default: any that is free")
     client.add_argument("port", type=int, help="what the server has printed")
     client.add_argument("--seconds", type=float, default=10.0)
