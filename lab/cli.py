@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "down": ("lab.commands.down", "end a stack and remove everything it made"),
     "demo": ("lab.demo", "a stack, traffic through it, and where the time went"),
     "bench": ("lab.bench", "measure: see `worldswitch bench --help`"),
+    "report": ("lab.commands.report", "one page: the paper's figures beside those that were measured here"),
 }
 
 

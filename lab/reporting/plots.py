@@ -1,0 +1,195 @@
+"""Draws charts with matplotlib, which is asked for only here: an SVG and a PNG file each, and an SVG for the page.
+
+matplotlib is the extra ``report`` (``setup.cfg``). Its figures are used without pyplot, so nothing is global.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lab.reporting.blocks import Bars, Chart, Lines, Point, Segments, Series, Timeline
+from machine.errors import SetupError
+
+__all__ = ["Drawing", "draw"]
+
+_INK: Final = "#0a0b0c"  # near black in the files; the page's own text colour within the page
+_COLOURS: Final = ("#7a828a", "#c9504a", "#d9922b", "#3a9d6e", "#3b82c4", "#9b6bc4", "#8c6d4f", "#4aa8a8")
+_STYLE: Final = {
+    "svg.fonttype": "none",  # text stays text: small, selectable, read aloud
+    "font.family": "sans-serif",
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)
+_NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_WIDTH: Final = 8.2  # inches
+_PNG_DPI: Final = 150
+_HATCH: Final = "///"
+
+_PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
+_STYLE_ELEMENT: Final = re.compile(r"<style.*?</style>", re.DOTALL)
+_ROOT: Final = re.compile(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>")
+_FONT: Final = re.compile(r"font-family: [^;\"]*")
+_NAMED: Final = re.compile(r"(\bid=\"|href=\"#|url\(#)")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One chart, drawn: two files' contents, and an <svg> element for an HTML page."""
+
+    svg: bytes
+    png: bytes
+    inline: str
+
+
+def draw(chart: Chart) -> Drawing:
+    """The chart on paper. SetupError, with the remedy, if matplotlib is not there."""
+    matplotlib, figure_class = _matplotlib()
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}):
+        figure = figure_class(figsize=(_WIDTH, _height(chart)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(chart.title, loc="left", fontsize=11)
+        _DRAW[type(chart.drawing)](axes, chart.drawing)
+        svg, png = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi=_PNG_DPI)
+        axes.set_title("", loc="left")  # the page says it in the caption
+        plain = io.BytesIO()
+        figure.savefig(plain, format="svg", metadata=_NO_METADATA, transparent=True)
+        axes.set_title(chart.title, loc="left", fontsize=11)
+        figure.savefig(svg, format="svg", metadata=_NO_METADATA)
+    return Drawing(svg.getvalue(), png.getvalue(), _inline(chart, plain.getvalue().decode()))
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    try:
+        return importlib.import_module("matplotlib"), importlib.import_module("matplotlib.figure").Figure
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"a report needs matplotlib (no module {error.name!r}): scripts/setup, or pip install 'worldswitch[report]'"
+        ) from None
+
+
+def _inline(chart: Chart, svg: str) -> str:
+    """The <svg> element alone: no address of anything outside, ids that no other chart has, the page's ink."""
+    text = _STYLE_ELEMENT.sub("", _PROLOGUE.sub("", svg))
+    text = _ROOT.sub(r'<svg \1 aria-hidden="true">', text, count=1)
+    text = _FONT.sub("font-family: inherit", text)
+    text = _NAMED.sub(rf"\g<1>{chart.name}-", text)
+    return text.replace(_INK, "currentColor").strip()
+
+
+def _height(chart: Chart) -> float:
+    drawing = chart.drawing
+    if isinstance(drawing, Segments):
+        return 1.8 + 0.55 * len(drawing.rows)
+    if isinstance(drawing, Timeline):
+        return 1.2 + 0.6 * len(drawing.lanes)
+    return 3.6
+
+
+def _colour(position: int) -> str:
+    return _COLOURS[position % len(_COLOURS)]
+
+
+def _error(points: Sequence[Point]) -> list[list[float]]:
+    return [[p.middle - p.low for p in points], [p.high - p.middle for p in points]]
+
+
+def _bars(axes: Any, drawing: Bars) -> None:
+    width = 0.8 / len(drawing.series)
+    for at, series in enumerate(drawing.series):
+        found = [(number, p) for number, p in enumerate(series.points) if p is not None]
+        places = [number - 0.4 + width * (at + 0.5) for number, _ in found]
+        points = [p for _, p in found]
+        look = _paper_bar() if series.paper else {"color": _colour(at)}
+        axes.bar(places, [p.middle for p in points], 0.9 * width, label=series.label, **look)
+        if any(p.low != p.high for p in points):
+            axes.errorbar(places, [p.middle for p in points], _error(points), fmt="none", ecolor=_INK, capsize=2)
+    axes.set_xticks(range(len(drawing.categories)), drawing.categories)
+    axes.set_xlim(-0.5, len(drawing.categories) - 0.5)
+    axes.grid(visible=False, axis="x")
+    axes.set_ylabel(drawing.unit)
+    if drawing.limit is not None:
+        axes.axhline(drawing.limit[0], color=_INK, linewidth=1, linestyle="--", label=drawing.limit[1])
+    _legend(axes)
+
+
+def _paper_bar() -> dict[str, Any]:
+    """The paper's bars are empty and hatched: no one takes them for measured ones, in black and white either."""
+    return {"facecolor": "none", "edgecolor": _INK, "hatch": _HATCH, "linewidth": 0.8}
+
+
+def _lines(axes: Any, drawing: Lines) -> None:
+    for at, series in enumerate(drawing.series):
+        _line(axes, drawing.x, series, _colour(at))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(drawing.x, [f"{x:g}" for x in drawing.x])
+    axes.minorticks_off()
+    axes.set_xlabel(drawing.x_label)
+    axes.set_ylabel(drawing.unit)
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+
+
+def _line(axes: Any, x: Sequence[float], series: Series, colour: str) -> None:
+    found = [(where, p) for where, p in zip(x, series.points, strict=True) if p is not None]
+    places, points = [where for where, _ in found], [p for _, p in found]
+    look = {"color": _INK, "marker": "x", "linestyle": "none"} if series.paper else {"color": colour, "marker": "o"}
+    axes.errorbar(
+        places, [p.middle for p in points], _error(points), label=series.label, capsize=2, markersize=4, **look
+    )
+
+
+def _segments(axes: Any, drawing: Segments) -> None:
+    names = list(dict.fromkeys(name for _, parts in drawing.rows for name, _ in parts))
+    for number, (_, parts) in enumerate(drawing.rows):
+        left = 0.0
+        for name, length in parts:
+            axes.barh(
+                number, length, 0.6, left=left, color=_colour(names.index(name)), edgecolor="white", linewidth=0.5
+            )
+            left += length
+    axes.set_yticks(range(len(drawing.rows)), [label for label, _ in drawing.rows])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(drawing.unit)
+    for at, name in enumerate(names):
+        axes.bar(0, 0, color=_colour(at), label=name)
+    _legend(axes)
+
+
+def _timeline(axes: Any, drawing: Timeline) -> None:
+    labels = list(dict.fromkeys(span.label for span in drawing.spans))
+    for span in drawing.spans:
+        lane, colour = drawing.lanes.index(span.lane), _colour(labels.index(span.label))
+        axes.barh(lane, span.end - span.begin, 0.6, left=span.begin, color=colour, edgecolor=_INK, linewidth=0.3)
+    axes.set_yticks(range(len(drawing.lanes)), drawing.lanes)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("us")
+    for at, label in enumerate(labels):
+        axes.bar(0, 0, color=_colour(at), label=label)
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """Below the drawing: it covers nothing, however many there are."""
+    if axes.get_legend_handles_labels()[1]:
+        axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+
+
+_DRAW: Final[dict[type, Callable[[Any, Any], None]]] = {
+    Bars: _bars,
+    Lines: _lines,
+    Segments: _segments,
+    Timeline: _timeline,
+}

@@ -1,0 +1,64 @@
+"""What the sections of all experiments have in common: what is missing, what is partial, how figures are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from lab.bench.samples import median
+from lab.bench.tables import NOTHING
+from lab.reporting.blocks import Block, Prose
+from lab.reporting.results import Result
+
+__all__ = ["heading", "middle", "missing", "provenance", "ratio", "slug"]
+
+_NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
+
+
+def missing(bench: str, options: str = "") -> Prose:
+    """Nothing was measured; this makes it."""
+    command = f"worldswitch bench {bench}{options} --json {bench}.json"
+    return Prose(f"Not measured: there is no result of it in this directory. `{command}` makes one.", warning=True)
+
+
+def provenance(result: Result) -> list[Block]:
+    """Where the figures that follow come from; says so if they are not all that were wanted."""
+    runs = len(set(result.distinct("run")))
+    text = f"`{result.path.name}`, {result.written:%Y-%m-%d %H:%M %Z}, {runs} run{'' if runs == 1 else 's'}"
+    seconds = result.settings.get("seconds")
+    if isinstance(seconds, int | float):
+        text += f" of {seconds:g} s a measurement"
+    blocks: list[Block] = [Prose(f"{text}. Figures are medians, [least..most] where there is more than one.")]
+    if not result.complete:
+        blocks.append(
+            Prose("PARTIAL: this bench was interrupted or failed; what it had measured is shown.", warning=True)
+        )
+    return blocks
+
+
+def heading(result: Result, every: Sequence[Result]) -> list[Block]:
+    """``provenance``, and a word on several files of one bench."""
+    note: list[Block] = []
+    if len(every) > 1:
+        number = every.index(result) + 1
+        note = [Prose(f"Result {number} of {len(every)} of this experiment.")]
+    return note + provenance(result)
+
+
+def ratio(above: Sequence[float], below: Sequence[float], digits: int = 2) -> str:
+    """The quotient of two medians; "-" if one is missing or the second is zero."""
+    if not above or not below or not median(below):
+        return NOTHING
+    return f"{median(above) / median(below):.{digits}f}"
+
+
+def middle(result: Result, **keys: Any) -> float | None:
+    """The median of the samples that have ``keys``; None if there is none."""
+    values = result.values(**keys)
+    return median(values) if values else None
+
+
+def slug(*parts: object) -> str:
+    """A name for a file and an id, of lower-case letters, digits and hyphens, whatever the parts are."""
+    return _NOT_IN_NAMES.sub("-", " ".join(map(str, parts)).lower()).strip("-")
