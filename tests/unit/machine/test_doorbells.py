@@ -1,4 +1,4 @@
-"""Doorbells: each strategy between two processes, early returns, signal handlers, and what is refused as unsound."""
+"""Doorbells: each strategy between two processes, early returns, signal handlers, the spin handshake."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import posix_ipc
 import pytest
 
-from machine.doorbell import BELL_SIGNAL, DOORBELLS, EventfdBell, SemaphoreBell, SignalBell, SpinBell, check_sound
-from machine.errors import ConfigError, UnsoundDoorbellError
+from machine.doorbell import BELL_SIGNAL, DOORBELLS, EventfdBell, SemaphoreBell, SignalBell, SpinBell
 
 pytestmark = pytest.mark.timeout(60, method="signal")  # a thread would be hit by signals that the tests block
 
@@ -96,6 +96,17 @@ def forked(body: Callable[[], None]) -> int:
         status = 0
     finally:
         os._exit(status)
+
+
+@contextmanager
+def later(number: int) -> Iterator[None]:
+    """Sends this process a signal in 20 ms, from a thread, while the block runs."""
+    timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
 
 
 def test_ping_pong_between_processes(maker: Maker, words: memoryview):
@@ -180,19 +191,6 @@ def test_rings_add_up_without_harm(maker: Maker, words: memoryview):
         words[FLAG] = 1
         bell.ring()
         bell.wait(words, WORD, 0)
-
-
-class later:  # noqa: N801 (reads as a statement)
-    """Sends this process a signal in 20 ms, from a thread, while the block runs."""
-
-    def __init__(self, number: int) -> None:
-        self._timer = threading.Timer(0.02, os.kill, (os.getpid(), number))
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.join()
 
 
 # -- spin: the handshake before it sleeps ------------------------------------------------------------------
@@ -282,35 +280,3 @@ def test_spin_wait_either_sees_the_second_word(words: memoryview, eventfd: int):
     words[SECOND] = 1
     bell.wait_either((words, WORD, 0), (words, SECOND, 0))
     assert words[FLAG] == 0
-
-
-# -- what is sound ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", DOORBELLS)
-@pytest.mark.parametrize("cpus", [(0,), (0, 1)])
-def test_everything_is_sound_on_x86(kind: str, cpus: tuple[int, ...]):
-    """x86-64 keeps stores in order: any doorbell, any number of CPUs."""
-    check_sound(kind, cpus, "x86_64")
-
-
-@pytest.mark.parametrize("cpus", [(0,), (0, 1)])
-def test_spin_is_refused_on_arm(cpus: tuple[int, ...]):
-    """On arm64 nobody orders what a spinning reader sees."""
-    with pytest.raises(UnsoundDoorbellError, match="spin doorbell is not sound on aarch64"):
-        check_sound("spin", cpus, "aarch64")
-
-
-@pytest.mark.parametrize("kind", [kind for kind in DOORBELLS if kind != "spin"])
-def test_several_cpus_are_refused_on_arm(kind: str):
-    """On arm64 a reader that did not sleep has no order with a writer on another CPU; one CPU is fine."""
-    with pytest.raises(UnsoundDoorbellError, match="must share one CPU"):
-        check_sound(kind, (0, 1), "aarch64")
-    check_sound(kind, (0,), "aarch64")
-    check_sound(kind, (3, 3), "aarch64")
-
-
-def test_unknown_doorbell():
-    """A name that is no strategy is a ConfigError, whatever the machine."""
-    with pytest.raises(ConfigError, match="unknown doorbell 'bell'"):
-        check_sound("bell", (0,), "x86_64")
