@@ -17,6 +17,7 @@ from machine.errors import ConfigError
 __all__ = ["BENCHES", "configure", "run"]
 
 BENCHES: Final = {
+    "breakdown": "share and average of each kind of work while the guest sends (Tables 1 and 2)",
     "counts": "port accesses, traps, world switches, interrupts for each packet, by driver and mode",
     "handoff": "round trips: two bare processes, a trap the vmm answers, a trap that switches to vmapp",
     "idle": "idle share of the CPU while the guest sends, by optimisation (Table 3)",
