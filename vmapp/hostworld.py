@@ -45,6 +45,7 @@ _HOST: Final = world.HOST_WORLD
 _VMM: Final = world.VMM_WORLD
 _IO: Final = world.REASON_IO
 
+_MOST_ROUNDS: Final = 64  # of both directions before the vmm gets the processor back, come what may
 _FIRST_POLL_MS: Final = 2  # the chip looks for TMDs every 1.97 ms (CSR47 = 0) ...
 _LONGEST_POLL_MS: Final = 64  # ... but an idle one that keeps finding none looks less often, to stay idle
 _PATIENCE_NS: Final = 200_000_000  # how long frames wait in the TAP for a free RMD before they count as missed
@@ -115,14 +116,13 @@ class HostWorld:
     def _linger(self, record: memoryview) -> None:
         """Both directions in turn while there is work, no interrupt is due, and the guest waits for nothing."""
         lance, gate = self._lance, self._gate
-        busy = True
-        while busy:
+        for _ in range(_MOST_ROUNDS):
             busy = bool(lance[CSR] & CSR0_TDMD) and self._engine.transmit_pending  # a suspended chip keeps TDMD
             if busy:
                 self._engine.run(EFFECT_TRANSMIT)
             if self._look(record):
                 busy = True
-            if lance[IRQ_LEVEL] != record[_LINE] or gate[record[_NEXT]] == ring.POSTED:
+            if not busy or lance[IRQ_LEVEL] != record[_LINE] or gate[record[_NEXT]] == ring.POSTED:
                 return
 
     def _look(self, record: memoryview) -> int:
