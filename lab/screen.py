@@ -85,8 +85,11 @@ class Screen:
         return False
 
     def _wants_to_quit(self, keys: int) -> bool:
-        """A terminal that has hung up reads as nothing."""
-        pressed = os.read(keys, 64)
+        """A terminal that has hung up reads as nothing, or not at all."""
+        try:
+            pressed = os.read(keys, 64)
+        except OSError:
+            return True
         return not pressed or any(key in _QUIT_KEYS for key in pressed)
 
     @staticmethod
