@@ -68,5 +68,5 @@ def test_every_bucket_holds_two_full_frames_and_never_more_than_the_queue(rate):
 
 
 def test_the_bucket_of_100_mbit_is_one_millisecond_deep():
-    """At 100 Mb/s a pause is followed by at most 1 ms of line, and 20 ms can wait."""
+    """At 100 Mb/s a pause is followed by at most 1 ms of line, and a thousand frames can wait."""
     assert TokenBucket.for_line(100_000_000) == TokenBucket(12_500_000, 12_500, 12_500 + 1000 * 1518)
