@@ -99,12 +99,13 @@ class Segments:
 
 
 class Span(NamedTuple):
-    """What one lane did from ``begin`` to ``end`` (us)."""
+    """What one lane did from ``begin`` to ``end`` (us). ``depth``: how many spans of the lane enclose this one."""
 
     lane: str
     label: str
     begin: float
     end: float
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.reporting.blocks import Block, Chart, Prose, Section, Table
+from lab.reporting.breakdown import breakdown
 from lab.reporting.counts import counts
 from lab.reporting.handoffs import handoff
+from lab.reporting.latency import latency
 from lab.reporting.machine_time import idle, sweep
 from lab.reporting.page import render
 from lab.reporting.plots import Drawing, draw
 from lab.reporting.results import Collection
 from lab.reporting.throughput import limits, throughput
+from lab.reporting.timeline import timeline
 from machine.errors import BenchError
 
 __all__ = ["TITLE", "sections", "write"]
@@ -24,6 +27,9 @@ TITLE: Final = "worldswitch: the paper's experiments, measured again"
 
 _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     throughput,
+    latency,
+    timeline,
+    breakdown,
     sweep,
     idle,
     counts,

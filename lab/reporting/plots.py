@@ -18,7 +18,10 @@ from machine.errors import SetupError
 __all__ = ["Drawing", "draw"]
 
 _INK: Final = "#0a0b0c"  # near black in the files; the page's own text colour within the page
-_COLOURS: Final = ("#7a828a", "#c9504a", "#d9922b", "#3a9d6e", "#3b82c4", "#9b6bc4", "#8c6d4f", "#4aa8a8")
+_COLOURS: Final = (
+    *("#7a828a", "#c9504a", "#d9922b", "#3a9d6e", "#3b82c4", "#9b6bc4", "#8c6d4f", "#4aa8a8"),
+    *("#c96fa3", "#a3a83a", "#5a6ad0", "#e0b98a", "#2f6b4f", "#b0b7be"),
+)
 _STYLE: Final = {
     "svg.fonttype": "none",  # text stays text: small, selectable, read aloud
     "font.family": "sans-serif",
@@ -34,6 +37,9 @@ _NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _WIDTH: Final = 8.2  # inches
 _PNG_DPI: Final = 150
 _HATCH: Final = "///"
+_LANE: Final = 0.8  # height of a lane's outermost spans; each that is enclosed is lower by a step
+_STEP: Final = 0.2
+_THINNEST: Final = 0.15
 
 _PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _STYLE_ELEMENT: Final = re.compile(r"<style.*?</style>", re.DOTALL)
@@ -90,9 +96,9 @@ def _inline(chart: Chart, svg: str) -> str:
 def _height(chart: Chart) -> float:
     drawing = chart.drawing
     if isinstance(drawing, Segments):
-        return 1.8 + 0.55 * len(drawing.rows)
+        return 2.4 + 0.5 * len(drawing.rows)
     if isinstance(drawing, Timeline):
-        return 1.2 + 0.6 * len(drawing.lanes)
+        return 2.2 + 0.8 * len(drawing.lanes)
     return 3.6
 
 
@@ -171,7 +177,8 @@ def _timeline(axes: Any, drawing: Timeline) -> None:
     labels = list(dict.fromkeys(span.label for span in drawing.spans))
     for span in drawing.spans:
         lane, colour = drawing.lanes.index(span.lane), _colour(labels.index(span.label))
-        axes.barh(lane, span.end - span.begin, 0.6, left=span.begin, color=colour, edgecolor=_INK, linewidth=0.3)
+        height = max(_THINNEST, _LANE - _STEP * span.depth)
+        axes.barh(lane, span.end - span.begin, height, left=span.begin, color=colour, edgecolor=_INK, linewidth=0.3)
     axes.set_yticks(range(len(drawing.lanes)), drawing.lanes)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -184,7 +191,7 @@ def _timeline(axes: Any, drawing: Timeline) -> None:
 def _legend(axes: Any) -> None:
     """Below the drawing: it covers nothing, however many there are."""
     if axes.get_legend_handles_labels()[1]:
-        axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+        axes.figure.legend(loc="outside lower center", ncols=3, fontsize=9)
 
 
 _DRAW: Final[dict[type, Callable[[Any, Any], None]]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -34,10 +34,14 @@ class Result:
     machine: Mapping[str, Any]
     complete: bool
     samples: tuple[Mapping[str, Any], ...]
+    by_metric: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]  # (configuration, metric): raw results are long
 
     def select(self, **keys: Any) -> list[Mapping[str, Any]]:
         """The samples that have all of ``keys``, in the order of measurement."""
-        return [s for s in self.samples if all(s.get(key) == value for key, value in keys.items())]
+        every: Sequence[Mapping[str, Any]] = self.samples
+        if "configuration" in keys and "metric" in keys:
+            every = self.by_metric.get((keys["configuration"], keys["metric"]), ())
+        return [s for s in every if all(s.get(key) == value for key, value in keys.items())]
 
     def values(self, **keys: Any) -> list[float]:
         """Their values."""
@@ -94,6 +98,10 @@ def _read(path: Path) -> Result:
     samples, settings, machine = (record.get(key) for key in ("samples", "settings", "machine"))
     if not isinstance(samples, list) or not isinstance(settings, dict) or not isinstance(machine, dict):
         raise ValueError("a bench result without samples, settings or machine")
+    kept = tuple(sample for sample in samples if _counts(sample))
+    by_metric: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for sample in kept:
+        by_metric.setdefault((sample["configuration"], sample["metric"]), []).append(sample)
     return Result(
         path=path,
         written=datetime.fromtimestamp(status.st_mtime).astimezone(),
@@ -101,7 +109,8 @@ def _read(path: Path) -> Result:
         settings=settings,
         machine=machine,
         complete=record.get("complete") is True,
-        samples=tuple(sample for sample in samples if _counts(sample)),
+        samples=kept,
+        by_metric=by_metric,
     )
 
 

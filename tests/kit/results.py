@@ -6,7 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MACHINE", "counts", "handoff", "idle", "store", "sweep", "throughput"]
+from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL
+
+__all__ = [
+    "MACHINE",
+    "breakdown",
+    "chrome_trace",
+    "counts",
+    "handoff",
+    "idle",
+    "latency",
+    "sample",
+    "store",
+    "sweep",
+    "throughput",
+]
 
 MACHINE = {
     "processor": "Test Processor <1>",
@@ -82,3 +96,43 @@ def handoff() -> Samples:
         for layer, nanoseconds in (("raw", 6000), ("vmm", 12000), ("vmapp", 24000))
         for metric in ("round_trip_p50", "round_trip_p99")
     ]
+
+
+def latency() -> Samples:
+    """Three lone transmissions in 2.0: every segment takes 2, 4 and 6 us."""
+    metrics = (*SEGMENTS, ON_THE_WIRE, TOTAL)
+    return [sample("2.0", name, 2000 * (n + 1), load="lone", unit="ns") for name in metrics for n in range(3)]
+
+
+def breakdown() -> Samples:
+    """Both modes of Tables 1 and 2, three rows each, and what tracing cost."""
+    found = []
+    for name, switching in (("2.0", 0.2), ("optimised", 0.01)):
+        shares = {"switching": switching, "tap_write": 0.1, "something new": 0.05}
+        found += [sample(name, "share", share, work=work) for work, share in shares.items()]
+        found.append(sample(name, "average", 9000, unit="ns", work="tap_write"))
+        found += [sample(name, "goodput_mbps", 50.0, tracing=state) for state in ("off", "on", "off again")]
+    return found
+
+
+def chrome_trace() -> dict[str, Any]:
+    """One packet out and one in, on tracks of three processes; and a read() that finds nothing."""
+    pids = {"guest": 11, "vmm": 12, "vmapp": 13}
+    slices = (
+        ("guest", "OUT Lance RDP", 100, 50),
+        ("vmm", "OUT Lance RDP", 105, 40),
+        ("vmapp", "host world (io)", 110, 30),
+        ("vmapp", "write() on the TAP", 120, 10),
+        ("guest", "interrupt handler", 160, 40),
+        ("vmapp", "read() on the TAP", 300, 5),
+        ("guest", "interrupt handler", 320, 30),
+    )
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": role}} for role, pid in pids.items()
+    ]
+    events += [
+        {"ph": "X", "name": name, "ts": begin, "dur": lasting, "pid": pids[role], "args": {"bytes": 60}}
+        for role, name, begin, lasting in slices
+    ]
+    empty = {"ph": "X", "name": "read() on the TAP", "ts": 306, "dur": 1, "pid": 13, "args": {"bytes": 0}}
+    return {"traceEvents": [*events, empty, {"ph": "X"}, 7, {"ph": "X", "pid": 13, "name": 3, "ts": "x", "dur": None}]}

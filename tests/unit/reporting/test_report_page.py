@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -10,12 +11,26 @@ from pathlib import Path
 import pytest
 
 from lab.reporting import book, results
-from lab.reporting.blocks import Chart
+from lab.reporting.blocks import Chart, Timeline
 from lab.reporting.plots import Drawing
+from lab.reporting.timeline import timeline
+from lab.tracing.segments import SEGMENTS
 from machine.errors import BenchError, ConfigError
-from tests.kit.results import MACHINE, counts, handoff, idle, sample, store, sweep, throughput
+from tests.kit.results import (
+    MACHINE,
+    breakdown,
+    chrome_trace,
+    counts,
+    handoff,
+    idle,
+    latency,
+    sample,
+    store,
+    sweep,
+    throughput,
+)
 
-ANCHORS = [section.anchor for section in book.sections(results.Collection(Path()))]
+BENCHES = ("throughput", "latency", "breakdown", "sweep", "idle", "counts", "handoff")
 VOID = {"meta", "path", "use", "rect", "br"}
 
 
@@ -41,6 +56,9 @@ def everything(directory: Path) -> None:
     store(directory, "sweep", sweep())
     store(directory, "counts", counts())
     store(directory, "handoff", handoff())
+    store(directory, "latency", latency())
+    store(directory, "breakdown", breakdown())
+    (directory / "packets.trace.json").write_text(json.dumps(chrome_trace()))
 
 
 class Balance(HTMLParser):
@@ -62,7 +80,7 @@ def test_every_section_is_there_and_linked(tmp_path: Path) -> None:
     """With a result of each experiment, each has its section, a table, and an entry in the table of contents."""
     everything(tmp_path)
     page = make(tmp_path)
-    for anchor in ("throughput", "sweep", "idle", "counts", "handoff", "limits"):
+    for anchor in (*BENCHES, "limits"):
         section = page.split(f'<h2 id="{anchor}">')[1].split("</section>")[0]
         assert "<table>" in section
         assert f'href="#{anchor}"' in page
@@ -80,7 +98,7 @@ def test_missing_experiments_name_their_commands(tmp_path: Path) -> None:
     """A section without results says which command makes them."""
     store(tmp_path, "handoff", handoff())
     page = make(tmp_path)
-    for bench in ("throughput", "sweep", "idle", "counts"):
+    for bench in BENCHES[:-1]:
         assert f"worldswitch bench {bench} " in page
     assert "worldswitch bench handoff --json" not in page
 
@@ -150,7 +168,7 @@ def test_files_that_are_no_results_are_named(tmp_path: Path) -> None:
     assert all(name in page for name in names)
 
 
-@pytest.mark.parametrize("bench", ["throughput", "sweep", "idle", "counts", "handoff"])
+@pytest.mark.parametrize("bench", BENCHES)
 def test_samples_without_their_keys_do_no_harm(tmp_path: Path, bench: str) -> None:
     """A result whose samples lack what the experiment writes, or have strange values there, still makes a page."""
     strange = dict.fromkeys(("link", "profile", "direction", "driver", "load", "hlt", "cpu", "placement"), "<&>")
@@ -173,6 +191,52 @@ def test_machines_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "out" / "page.html").unlink()
     (tmp_path / "out").rename(tmp_path / "old")
     assert "MORE THAN ONE" in make(tmp_path)
+
+
+def test_timeline_shows_one_packet_each_way(tmp_path: Path) -> None:
+    """From the trace come one packet sent and one received, spans within their window, nesting kept."""
+    everything(tmp_path)
+    charts = {b.name: b for b in timeline(results.load(tmp_path)).blocks if isinstance(b, Chart)}
+    sent = charts["timeline-1-out"].drawing
+    assert isinstance(sent, Timeline)
+    assert [(s.lane, s.begin, s.end, s.depth) for s in sent.spans if s.label.startswith("write")] == [
+        ("vmapp", 20, 30, 1)
+    ]
+    received = charts["timeline-1-in"].drawing
+    assert isinstance(received, Timeline)
+    assert [(s.label, s.begin, s.end) for s in received.spans] == [
+        ("read() on the TAP", 0, 5),
+        ("interrupt handler", 20, 50),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"traceEvents": 3}', '{"traceEvents": []}', "[" * 100_000])
+def test_timeline_file_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    """A broken or empty timeline file costs a line on the page, not the page."""
+    store(tmp_path, "counts", counts())
+    (tmp_path / "bad.trace.json").write_text(text)
+    section = make(tmp_path).split('<h2 id="timeline">')[1].split("</section>")[0]
+    assert "bad.trace.json" in section
+    assert 'class="warning"' in section
+
+
+def test_timeline_without_a_trace_is_made_of_medians(tmp_path: Path) -> None:
+    """Where only segments were measured, their medians are laid end to end, each in its process's lane."""
+    store(tmp_path, "latency", latency())
+    (chart,) = [b for b in timeline(results.load(tmp_path)).blocks if isinstance(b, Chart)]
+    assert isinstance(chart.drawing, Timeline)
+    spans = chart.drawing.spans
+    assert [span.begin for span in spans] == [4.0 * n for n in range(len(SEGMENTS))]
+    assert {span.lane for span in spans} == {"guest", "vmm", "vmapp"}
+
+
+def test_breakdown_sets_rows_beside_the_papers(tmp_path: Path) -> None:
+    """A row of Table 1 has the paper's share of the total and average; a row that it lacks has none."""
+    store(tmp_path, "breakdown", breakdown())
+    page = make(tmp_path)
+    row = page.split("transmitting via the host TAP (VMNet)</th>")[1].split("</tr>")[0]
+    assert re.findall(r">([^<]*)</td>", row) == ["8.7", "10.0", "13.8", "9.0"]
+    assert "something new" in page
 
 
 def test_directory_without_results_is_one_line(tmp_path: Path) -> None:
