@@ -18,6 +18,7 @@ __all__ = ["BENCHES", "configure", "run"]
 
 BENCHES: Final = {
     "breakdown": "share and average of each kind of work while the guest sends (Tables 1 and 2)",
+    "combining": "what threshold, decay and cap of send combining do, one at a time",
     "counts": "port accesses, traps, world switches, interrupts for each packet, by driver and mode",
     "handoff": "round trips: two bare processes, a trap the vmm answers, a trap that switches to vmapp",
     "idle": "idle share of the CPU while the guest sends, by optimisation (Table 3)",

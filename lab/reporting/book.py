@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lab.reporting.blocks import Block, Chart, Prose, Section, Table
 from lab.reporting.breakdown import breakdown
+from lab.reporting.combining import combining
 from lab.reporting.counts import counts
 from lab.reporting.handoffs import handoff
 from lab.reporting.latency import latency
@@ -32,6 +33,7 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     breakdown,
     sweep,
     idle,
+    combining,
     counts,
     handoff,
     limits,

@@ -30,7 +30,7 @@ from tests.kit.results import (
     throughput,
 )
 
-BENCHES = ("throughput", "latency", "breakdown", "sweep", "idle", "counts", "handoff")
+BENCHES = ("throughput", "latency", "breakdown", "sweep", "idle", "combining", "counts", "handoff")
 VOID = {"meta", "path", "use", "rect", "br"}
 
 
@@ -57,6 +57,9 @@ def everything(directory: Path) -> None:
     store(directory, "counts", counts())
     store(directory, "handoff", handoff())
     store(directory, "latency", latency())
+    store(
+        directory, "combining", [sample("combining off", "idle_share", 0.1), sample("combine_cap 3", "idle_share", 0.2)]
+    )
     store(directory, "breakdown", breakdown())
     (directory / "packets.trace.json").write_text(json.dumps(chrome_trace()))
 
