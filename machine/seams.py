@@ -68,7 +68,7 @@ class Tracer:
         self._points = points
         self._changed = changed
         self._seams: Sequence[Seam] | None = None
-        self._until = 0
+        self._lease = [0]  # CLOCK_MONOTONIC at which tracing ends by itself, ns
 
     def switch(self, until: Any) -> None:
         """Traces until CLOCK_MONOTONIC is ``until`` ns, whatever becomes of who asked for it; 0: no longer."""
@@ -77,7 +77,7 @@ class Tracer:
         if until <= 0:
             self._remove()
             return
-        self._until = until
+        self._lease[0] = until
         if self._seams is None:
             self._seams = self._points(self._make_note())
         for seam in self._seams:
@@ -87,14 +87,7 @@ class Tracer:
     def _make_note(self) -> Note:
         if self._fd is None:
             raise ConfigError("this process has no trace buffer")
-        note = make_note(attach(self._fd, TRACE_BYTES).cast("Q"))
-
-        def note_and_end(begin: int, end: int, code: int, argument: int) -> None:
-            note(begin, end, code, argument)
-            if end > self._until:
-                self._remove()
-
-        return note_and_end
+        return make_note(attach(self._fd, TRACE_BYTES).cast("Q"), self._lease, self._remove)
 
     def _remove(self) -> None:
         for seam in self._seams or ():

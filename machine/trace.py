@@ -141,8 +141,11 @@ def _check(words: memoryview) -> None:
         raise LayoutError(f"a trace buffer needs {TRACE_BYTES} bytes as format Q")
 
 
-def make_note(words: memoryview) -> Note:
-    """The function that writes records into the buffer ``words``; made once per process, as it has the numbering."""
+def make_note(words: memoryview, lease: list[int], expired: Callable[[], None]) -> Note:
+    """The function that writes records into the buffer ``words``; made once per process, as it has the numbering.
+
+    A record that ends after CLOCK_MONOTONIC was ``lease[0]`` ns calls ``expired``.
+    """
     _check(words)
     take = itertools.count(words[_CLAIMED] + 1).__next__  # one C call: no signal handler gets the same number
 
@@ -155,6 +158,8 @@ def make_note(words: memoryview) -> Note:
         words[at + 2] = end - begin if end > begin else 0
         words[at + 3] = argument & _LONG
         words[at] = number << 8 | code
+        if end > lease[0]:
+            expired()
 
     return note
 

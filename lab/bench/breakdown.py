@@ -156,8 +156,11 @@ def _published(figure: Figure | None) -> tuple[str, str]:
 
 def _cost(recorder: Recorder, name: str) -> str:
     parts = []
+    goodputs = []
     for state in _TRACING:
         goodput = median(recorder.values(configuration=name, metric="goodput_mbps", tracing=state))
         idle = median(recorder.values(configuration=name, metric="idle_share", tracing=state))
+        goodputs.append(goodput)
         parts.append(f"{state} {goodput:.1f} Mb/s, {idle:.1%} idle")
-    return f"tracing {'; '.join(parts)}"
+    before, during, after = goodputs
+    return f"tracing {'; '.join(parts)}: it costs {1 - 2 * during / (before + after):.0%} of the goodput"
