@@ -88,7 +88,7 @@ class HostWorld:
             if record[_REASON] == _IO:
                 key = record[_KEY]
                 access = bound.get(key) or self._bind(key)
-                record[_RESULT] = result = access(record[_VALUE])
+                result = access(record[_VALUE])
                 if lance[CSR] & CSR0_TDMD:
                     self._send_queued()
                 self._look(record)
@@ -104,6 +104,7 @@ class HostWorld:
             counters[_HOST_NS] = spent = spent + left - entered
             slot = record[_SLOT]
             if slot == world.NO_SLOT or lance[IRQ_LEVEL] != record[_LINE]:
+                record[_RESULT] = result
                 record[_WORLD] = _VMM
                 ring_vmm()
             else:  # nothing is left for the vmm to do: resume the guest in its stead (machine.world)

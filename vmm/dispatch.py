@@ -23,16 +23,25 @@ _OTHER_NAME: Final = 0x10001  # one more than the last port + 1
 
 
 class Bound(NamedTuple):
-    """A trap key bound to its work: the function, the port's statistics (word index), and whether it is an OUT."""
+    """A trap key bound to its work: the function and the port's statistics (word index).
+
+    ``is_out``: the key is an OUT. ``leaves``: carrying it out may take a world switch.
+    """
 
     access: Access
     statistics: int
     is_out: bool
+    leaves: bool
 
 
 @runtime_checkable
 class BindsPorts(Protocol):
-    """A device that specialises its accesses itself: what goes to vmapp is decided there, access by access."""
+    """A device that specialises its accesses itself: what goes to vmapp is decided there, access by access.
+
+    ``leaves_vmm``: some of its accesses may.
+    """
+
+    leaves_vmm: bool
 
     def bind(self, key: int, kind: int, offset: int, width: int) -> Access:
         """The function that carries out ``key`` from now on; ``offset`` counts from the claim's first port."""
@@ -71,21 +80,23 @@ class Dispatcher:
             return None
         if len(self.bound) >= _MOST_BOUND:
             self.bound.clear()
-        bound = Bound(self._access(key, kind, width, port), self._statistics(port), kind == KIND_OUT)
+        access, leaves = self._access(key, kind, width, port)
+        bound = Bound(access, self._statistics(port), kind == KIND_OUT, leaves)
         self.bound[key] = bound
         return bound
 
-    def _access(self, key: int, kind: int, width: int, port: int) -> Access:
+    def _access(self, key: int, kind: int, width: int, port: int) -> tuple[Access, bool]:
+        """The function that carries out a key, and whether it may leave the vmm."""
         claim = self._ports.lookup(port, width)
         if claim is None:
-            return self._make_unclaimed(kind, width)
+            return self._make_unclaimed(kind, width), False
         offset, handler = port - claim.first, claim.handler
         if isinstance(handler, BindsPorts):
-            return handler.bind(key, kind, offset, width)
+            return handler.bind(key, kind, offset, width), handler.leaves_vmm
         if kind == KIND_IN:
-            return lambda _value: handler.read(offset, width)
+            return (lambda _value: handler.read(offset, width)), False
         mask = all_ones(width)
-        return lambda value: handler.write(offset, width, value & mask)
+        return (lambda value: handler.write(offset, width, value & mask)), False
 
     def _make_unclaimed(self, kind: int, width: int) -> Access:
         answer = all_ones(width) if kind == KIND_IN else 0

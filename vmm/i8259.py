@@ -46,6 +46,8 @@ class Pic8259:
     promises the default vector 7. The modes differ in INTA alone, which consumes an edge but not a level.
     """
 
+    leaves_vmm = False
+
     __slots__ = (
         "_auto_eoi",
         "_drive_int",

@@ -40,6 +40,8 @@ _COMBINED: Final = indices(VMM)["sends_combined"]
 class LancePorts:
     """The Lance's 32 ports. A key names the port as an offset for vmapp, wherever the guest has mapped BAR 0."""
 
+    leaves_vmm = True
+
     def __init__(
         self, station: Station, registers: RegisterFile, switch: WorldSwitch, combining: SendCombining
     ) -> None:

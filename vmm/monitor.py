@@ -17,7 +17,7 @@ from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, TRAP_CANCEL
 from machine.ring import COMPLETE, KIND_HLT, POSTED, SLOT_WORDS, SLOTS
 from vmm.combining import SendCombining
-from vmm.dispatch import Dispatcher
+from vmm.dispatch import Bound, Dispatcher
 from vmm.hostirq import HostInterrupts
 from vmm.pic import PicPair
 from vmm.worldswitch import WorldSwitch
@@ -32,6 +32,7 @@ _KEY: Final = ring.KEY
 _VALUE: Final = ring.VALUE
 _RESULT: Final = ring.RESULT
 _NO_SLOT: Final = world.NO_SLOT
+_LEFT_NS: Final = world.LEFT_NS
 
 
 class Monitor:
@@ -48,6 +49,7 @@ class Monitor:
         apply_settings: Callable[[], None],
     ) -> None:
         self._gate = station.gate
+        self._world = station.world
         self._counters = station.counters
         self._bell = station.bells["vmm"]
         self._ring_guest = station.bells["guest"].ring
@@ -84,9 +86,23 @@ class Monitor:
         if bound is None:
             self._special(base, gate[base + _KEY])
             return
-        access, statistics, is_out = bound
-        switch = self._switch
+        access, statistics, is_out, leaves = bound
+        if leaves:
+            self._trap_away(base, bound)
+            return
+        started = monotonic_ns()
+        gate[base + _RESULT] = access(gate[base + _VALUE])
+        if self._pic.output:
+            self._deliver()
+        self._complete(base)
         counters = self._counters
+        counters[statistics + 1 + is_out] += 1
+        counters[statistics + 3] += monotonic_ns() - started
+
+    def _trap_away(self, base: int, bound: Bound) -> None:
+        """An access that may take the processor to the host world."""
+        gate, switch, counters = self._gate, self._switch, self._counters
+        access, statistics, is_out, _ = bound
         started = monotonic_ns()
         if is_out and self._posted:
             switch.posted = base  # a world switch, if there is one, lets the guest go first
@@ -94,18 +110,17 @@ class Monitor:
             switch.slot = base
         result = access(gate[base + _VALUE])
         switch.slot = switch.posted = _NO_SLOT
+        counters[statistics + 1 + is_out] += 1
         if switch.resumed:  # vmapp has completed the slot, and no interrupt is due
             switch.resumed = False
-            self._base = self._switch.next_slot = (base + SLOT_WORDS) % _RING_WORDS
-            counters[statistics + 1 + is_out] += 1
-            counters[statistics + 3] += switch.left_ns() - started
+            self._base = switch.next_slot = (base + SLOT_WORDS) % _RING_WORDS
+            counters[statistics + 3] += self._world[_LEFT_NS] - started
             return
         if self._pic.output:
             self._deliver()
         if self._base == base:
             gate[base + _RESULT] = result
             self._complete(base)
-        counters[statistics + 1 + is_out] += 1
         counters[statistics + 3] += monotonic_ns() - started
 
     def _complete(self, base: int) -> None:

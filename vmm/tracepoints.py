@@ -63,7 +63,9 @@ def _traced(note: Note) -> tuple[type[Monitor], type[WorldSwitch]]:
             nonlocal resumed_at
             begin = clock()
             WorldSwitch.run(self, reason)
-            resumed_at = self.left_ns() if self.resumed else 0  # it wakes up for the next trap, and this was over then
+            resumed_at = (
+                self._world[world.LEFT_NS] if self.resumed else 0
+            )  # it wakes up for the next trap, and this was over then
             self._note(begin, resumed_at or clock(), trace.SWITCH, reason)
 
         def idle(self, gate: memoryview, next_state: int) -> None:

@@ -25,6 +25,8 @@ __all__ = ["WorldSwitch"]
 _COUNTERS: Final = indices(VMM)
 _BY_REASON: Final = {reason: _COUNTERS[name] for reason, name in world.REASONS.items()}
 _SAMPLE_MASK: Final = SWITCH_SAMPLE_COUNT - 1
+_TIMED_SHIFT: Final = 2  # one switch in 2**2 is timed: a time is worth less than what it costs
+_TIMED_MASK: Final = (1 << _TIMED_SHIFT) - 1
 _WORLD: Final = world.WORLD
 _REASON: Final = world.REASON
 _KEY: Final = world.KEY
@@ -54,6 +56,7 @@ class WorldSwitch:
     __slots__ = (
         "_bell",
         "_combining",
+        "_counts",
         "_counters",
         "_host",
         "_kick_fd",
@@ -88,7 +91,7 @@ class WorldSwitch:
         self._pic_line = pic_line
         self.line = 0  # level of INTA# that the 8259 pair knows of
         self.count = 0  # switches so far
-        self._world[_SLOT] = _NO_SLOT
+        self._counts = dict.fromkeys(_BY_REASON, 0)
         self.slot = _NO_SLOT  # the trap slot that vmapp may complete
         self.posted = _NO_SLOT  # the trap slot to complete before leaving: the device works while the guest runs on
         self.next_slot = 0  # the trap slot that the guest posts next
@@ -103,7 +106,6 @@ class WorldSwitch:
         record = self._world
         record[_KEY] = key
         record[_VALUE] = value
-        record[_SLOT] = self.slot
         self.run(_IO)
         if self.resumed:
             return 0  # the guest has the result already
@@ -114,17 +116,18 @@ class WorldSwitch:
         record = self._world
         record[_KEY] = effect
         record[_RESULT] = 0
-        record[_SLOT] = self.slot
         self.run(world.REASON_SEND)
 
     def run(self, reason: int) -> None:
         """One switch there and one back; vmapp does what ``reason`` asks and looks at its TAP."""
         record = self._world
         record[_REASON] = reason
+        record[_SLOT] = self.slot
         if self.posted != _NO_SLOT:
             self.complete(self.posted)
             self.posted = _NO_SLOT
-        record[_NEXT] = self.next_slot
+        if reason != _IO:
+            record[_NEXT] = self.next_slot
         host = self._host
         host.away = True
         left = monotonic_ns()
@@ -146,6 +149,7 @@ class WorldSwitch:
         """
         record = self._world
         record[_REASON] = world.REASON_HLT
+        record[_SLOT] = _NO_SLOT
         left = monotonic_ns()
         record[_WORLD] = _HOST
         self._ring_vmapp()
@@ -162,20 +166,20 @@ class WorldSwitch:
         self._account(left, world.REASON_HLT)
 
     def _account(self, left: int, reason: int) -> None:
-        """Counts and times a switch that is over, and passes INTA# on to the 8259 pair if it has changed."""
-        record, counters = self._world, self._counters
-        counter = _BY_REASON[reason]
-        counters[counter] += 1
+        """Counts a switch that is over, times every fourth, and passes INTA# on if it has changed."""
+        record, counters, counts = self._world, self._counters, self._counts
+        counts[reason] = counters[_BY_REASON[reason]] = counts[reason] + 1
         self.count = count = self.count + 1
-        sample = count & _SAMPLE_MASK
         self._combining.queued = 0  # whatever the reason was, vmapp has sent what waited
-        counters[SWITCHES_THERE + sample] = record[_ENTERED_NS] - left
-        record[_SLOT] = _NO_SLOT
+        timed = not count & _TIMED_MASK
+        if timed:
+            counters[SWITCHES_THERE + (count >> _TIMED_SHIFT & _SAMPLE_MASK)] = record[_ENTERED_NS] - left
         if record[_RESUMED]:
             record[_RESUMED] = 0
             self.resumed = True
             return
-        counters[SWITCHES_BACK + sample] = monotonic_ns() - record[_LEFT_NS]
+        if timed:
+            counters[SWITCHES_BACK + (count >> _TIMED_SHIFT & _SAMPLE_MASK)] = monotonic_ns() - record[_LEFT_NS]
         if self._lance[IRQ_LEVEL] != self.line:
             self.sample_line()
 
@@ -184,8 +188,3 @@ class WorldSwitch:
         level = self._lance[IRQ_LEVEL]
         self.line = self._world[world.LINE] = level
         self._pic.set_line(self._pic_line, level)
-
-    def left_ns(self) -> int:
-        """CLOCK_MONOTONIC at which vmapp last gave the processor back."""
-        left: int = self._world[_LEFT_NS]
-        return left
