@@ -43,7 +43,7 @@ _HEADER: Final = ("", "Mb/s", "idle %", "switches a packet", "IRQs a packet", ""
 def configurations(settings: Settings) -> dict[str, Configuration]:
     """Name -> configuration: combining off, then each value of each setting, the others as in ``settings``."""
     defaults: dict[str, Any] = {key: getattr(settings, key) for key in VALUES}
-    every = [(OFF, {"combining": False})]
+    every: list[tuple[str, dict[str, Any]]] = [(OFF, {"combining": False})]
     every += [(f"{key} {value:g}", {key: value}) for key, values in VALUES.items() for value in values]
     return {name: mode("optimised", name, hlt="vmm", **defaults | changes) for name, changes in every}
 

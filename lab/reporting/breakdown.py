@@ -98,7 +98,7 @@ def _chart(result: Result, name: str, number: int) -> Chart:
         f"Shares of the CPU's time while sending, mode {name}",
         "The rows of the table above, ours beside the paper's.",
         Bars(
-            [work.replace("_", "\n") for work in works],
+            [_WORK.get(work, work) for work in works],
             [
                 Series(name, ours),
                 Series(f"{name}, paper", [_papers(published.get(work)) for work in works], paper=True),

@@ -37,6 +37,9 @@ _NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _WIDTH: Final = 8.2  # inches
 _PNG_DPI: Final = 150
 _HATCH: Final = "///"
+_MOST_UPRIGHT: Final = 7  # groups of bars
+_LONGEST_UPRIGHT: Final = 22  # letters in a group's name
+_HEADROOM: Final = 1.05
 _LANE: Final = 0.8  # height of a lane's outermost spans; each that is enclosed is lower by a step
 _STEP: Final = 0.2
 _THINNEST: Final = 0.15
@@ -97,6 +100,8 @@ def _height(chart: Chart) -> float:
     drawing = chart.drawing
     if isinstance(drawing, Segments):
         return 2.4 + 0.5 * len(drawing.rows)
+    if isinstance(drawing, Bars) and _lies(drawing):
+        return 1.6 + 0.36 * len(drawing.categories)
     if isinstance(drawing, Timeline):
         return 2.2 + 0.8 * len(drawing.lanes)
     return 3.6
@@ -110,23 +115,48 @@ def _error(points: Sequence[Point]) -> list[list[float]]:
     return [[p.middle - p.low for p in points], [p.high - p.middle for p in points]]
 
 
+def _lies(drawing: Bars) -> bool:
+    return len(drawing.categories) > _MOST_UPRIGHT or any(len(name) > _LONGEST_UPRIGHT for name in drawing.categories)
+
+
 def _bars(axes: Any, drawing: Bars) -> None:
+    """Upright where there are few groups; where there are many, lying, so that their names stay readable."""
+    lying = _lies(drawing)
     width = 0.8 / len(drawing.series)
     for at, series in enumerate(drawing.series):
         found = [(number, p) for number, p in enumerate(series.points) if p is not None]
         places = [number - 0.4 + width * (at + 0.5) for number, _ in found]
         points = [p for _, p in found]
         look = _paper_bar() if series.paper else {"color": _colour(at)}
-        axes.bar(places, [p.middle for p in points], 0.9 * width, label=series.label, **look)
+        draw_bars = axes.barh if lying else axes.bar
+        draw_bars(places, [p.middle for p in points], 0.9 * width, label=series.label, **look)
         if any(p.low != p.high for p in points):
-            axes.errorbar(places, [p.middle for p in points], _error(points), fmt="none", ecolor=_INK, capsize=2)
-    axes.set_xticks(range(len(drawing.categories)), drawing.categories)
-    axes.set_xlim(-0.5, len(drawing.categories) - 0.5)
-    axes.grid(visible=False, axis="x")
-    axes.set_ylabel(drawing.unit)
-    if drawing.limit is not None:
-        axes.axhline(drawing.limit[0], color=_INK, linewidth=1, linestyle="--", label=drawing.limit[1])
+            _whiskers(axes, places, points, lying)
+    _scales(axes, drawing, lying)
     _legend(axes)
+
+
+def _whiskers(axes: Any, places: Sequence[float], points: Sequence[Point], lying: bool) -> None:
+    ends = [p.middle for p in points]
+    if lying:
+        axes.errorbar(ends, places, xerr=_error(points), fmt="none", ecolor=_INK, capsize=2)
+    else:
+        axes.errorbar(places, ends, yerr=_error(points), fmt="none", ecolor=_INK, capsize=2)
+
+
+def _scales(axes: Any, drawing: Bars, lying: bool) -> None:
+    groups = range(len(drawing.categories))
+    limits = (-0.5, len(groups) - 0.5)
+    highest = max((p.high for series in drawing.series for p in series.points if p is not None), default=0.0)
+    top = max(highest, drawing.limit[0] if drawing.limit else 0.0) * _HEADROOM or 1.0
+    if lying:
+        axes.set(yticks=groups, yticklabels=drawing.categories, ylim=limits[::-1], xlabel=drawing.unit, xlim=(0, top))
+    else:
+        axes.set(xticks=groups, xticklabels=drawing.categories, xlim=limits, ylabel=drawing.unit, ylim=(0, top))
+    axes.grid(visible=False, axis="y" if lying else "x")
+    if drawing.limit is not None:
+        line = axes.axvline if lying else axes.axhline
+        line(drawing.limit[0], color=_INK, linewidth=1, linestyle="--", label=drawing.limit[1])
 
 
 def _paper_bar() -> dict[str, Any]:
