@@ -7,6 +7,7 @@ ram      guest, vmapp           guest, vmapp (DMA)             guest physical me
 gate     guest, vmm, vmapp      word by word, see below        trap ring, interrupt mailbox, RAP store
 world    vmm, vmapp             the world that runs            world-switch record, Lance state
 counters supervisor and writer  one process per page           ``machine.counters``, port statistics
+trace    collector and writer   one process per object         ``machine.trace``, only while a trace is recorded
 ======== ====================== ============================== =========================================
 
 All words are 64 bits, little-endian (format "Q"), except the Lance's state, which is 32 bits ("I").
