@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import MappingProxyType
 from typing import Any, Final
+
+import psutil
 
 from lab.bench.testbed import Testbed
 from lab.load.place import Place
@@ -19,11 +21,22 @@ from lab.load.relay import relay
 from lab.load.vde import vde
 from lab.status import measure
 from machine.config import MODES, OPTIMISATIONS
+from netbackend import namespaces
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
 from netbackend.topology import Network, Record, build
 
-__all__ = ["MODE_CONFIGURATIONS", "NATIVE", "RELAY", "VDE", "Configuration", "Machines", "bare_network", "mode"]
+__all__ = [
+    "MODE_CONFIGURATIONS",
+    "NATIVE",
+    "RELAY",
+    "VDE",
+    "Configuration",
+    "Machines",
+    "bare_network",
+    "inhabitants",
+    "mode",
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,3 +117,13 @@ class Machines:
 def bare_network(link: str) -> Network:
     """A network like a testbed's, with nobody at its TAPs; a context manager."""
     return build(NetworkPlan(f"bench-{os.getpid()}-bare"), parse_rate(link))
+
+
+def inhabitants(namespace: str) -> Iterator[int]:
+    """Children of this process that live in the network namespace: the programs of a load on one machine."""
+    identity = namespaces.identity(namespace)
+    for child in psutil.Process().children():
+        with suppress(OSError):
+            status = os.stat(f"/proc/{child.pid}/ns/net")
+            if (status.st_dev, status.st_ino) == identity:
+                yield child.pid

@@ -10,14 +10,12 @@ import argparse
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
-
-import psutil
 
 from lab import preflight
 from lab.bench import paper
-from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, Configuration, Machines
+from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, Configuration, Machines, inhabitants
 from lab.bench.rounds import Effort, Progress, reported, rounds
 from lab.bench.samples import Recorder
 from lab.bench.tables import spread, table
@@ -26,7 +24,6 @@ from lab.bench.transfer import record, transfer
 from lab.cgroup import CpuGroup
 from machine.config import make_settings
 from machine.errors import WorldswitchError
-from netbackend import namespaces
 from netbackend.rate import parse_rate
 
 __all__ = ["OPTIONS", "SHARES", "jobs_of", "run", "show"]
@@ -113,7 +110,7 @@ def _adopted(group: CpuGroup, namespace: str) -> Iterator[None]:
     def watch() -> None:
         try:
             while not over.wait(_POLL_SECONDS):
-                for pid in _inhabitants(namespace):
+                for pid in inhabitants(namespace):
                     group.take(pid)
                     return
         except WorldswitchError as error:
@@ -128,16 +125,6 @@ def _adopted(group: CpuGroup, namespace: str) -> Iterator[None]:
         watcher.join()
     for error in failures:
         raise error
-
-
-def _inhabitants(namespace: str) -> Iterator[int]:
-    """Children of this process that live in the network namespace."""
-    identity = namespaces.identity(namespace)
-    for child in psutil.Process().children():
-        with suppress(OSError):
-            status = os.stat(f"/proc/{child.pid}/ns/net")
-            if (status.st_dev, status.st_ino) == identity:
-                yield child.pid
 
 
 def show(recorder: Recorder) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
-from lab.bench.machines import Configuration, Machines
+from lab.bench.machines import Configuration, Machines, inhabitants
 from lab.bench.paper import OPERATION_BYTES
 from lab.bench.rounds import Effort
 from lab.bench.samples import Recorder
@@ -41,6 +45,7 @@ UNITS: Final = {
 }
 """Unit of every metric that the benchmarks of transfers record. Packets: frames through the virtual NIC, both ways."""
 
+_WATCH_SECONDS: Final = 0.1  # how long a dead stack goes unnoticed
 _GRACE_SECONDS: Final = 10.0  # how much longer than planned a transfer may take: queues drain at the wire's rate
 
 
@@ -90,13 +95,36 @@ def record(
 
 @contextmanager
 def lively(machines: Machines) -> Iterator[None]:
-    """A load that fails because the stack died is the stack's fault, and so is one that went on without it."""
+    """A load within the block ends as soon as the stack dies, and with ProcessDiedError, whatever it said itself."""
+    over = threading.Event()
+    watcher = threading.Thread(target=_end_with_stack, args=(machines, over))
+    watcher.start()
     try:
         yield
     except (BenchError, StackError) as error:
         _check(machines, error)
         raise
+    finally:
+        over.set()
+        watcher.join()
     _check(machines, None)
+
+
+def _end_with_stack(machines: Machines, over: threading.Event) -> None:
+    """Without it a load would wait for its connection until its own limit."""
+    poll = select.poll()
+    for pidfd in machines.bed.stack.pidfds.values():
+        poll.register(pidfd, select.POLLIN)
+    while not over.wait(_WATCH_SECONDS):
+        if poll.poll(0):
+            for station in machines.bed.plan.stations.values():
+                for pid in inhabitants(station.namespace):
+                    _terminate(pid)
+
+
+def _terminate(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
 
 
 def _check(machines: Machines, cause: Exception | None) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,7 +17,7 @@ from lab import cli
 from lab.bench import counts, idle, sweep, throughput, transfer
 from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, Machines
 from lab.bench.rounds import Effort
-from lab.bench.testbed import testbed
+from lab.bench.testbed import testbed as make_bed  # pytest takes test* for a test
 from lab.cgroup import CpuGroup
 from machine.config import make_settings
 from machine.errors import ProcessDiedError, SetupError
@@ -59,14 +60,14 @@ def test_throughput_on_a_real_stack(tmp_path, monkeypatch, capsys):
 
 def test_iperf3_sees_the_same_path():
     """The cross-check measures a real transfer."""
-    with testbed(make_settings({"link": "100mbit"})) as bed:
-        assert 1 < transfer.cross_check(Machines(bed), NATIVE, "transmit", SHORT)["iperf3_mbps"] < 100
+    with make_bed(make_settings({"link": "100mbit"})) as bed:
+        assert 0 < transfer.cross_check(Machines(bed), NATIVE, "transmit", SHORT)["iperf3_mbps"] < 100
 
 
 def test_bare_paths_carry_traffic():
     """The relay takes the guest's place on a network of its own; the stack stands by."""
     with (
-        testbed(make_settings({"link": "none", "profile": "fast"})) as bed,
+        make_bed(make_settings({"link": "none", "profile": "fast"})) as bed,
         throughput.bare_network("none") as bare,
     ):
         metrics = transfer.transfer(Machines(bed, bare), throughput.RELAY, "transmit", SHORT)
@@ -75,6 +76,7 @@ def test_bare_paths_carry_traffic():
 
 
 def cpu_group_works() -> bool:
+    """Whether this machine lets us hold processes to a share of CPU."""
     try:
         with CpuGroup(f"worldswitch-test-{os.getpid()}", 0.5):
             return True
@@ -120,14 +122,15 @@ def test_counts_find_the_papers_figures(tmp_path, monkeypatch):
     assert values(record, "pic_accesses_per_irq", load="bulk")[0] == pytest.approx(5, abs=0.2)
 
 
-def test_a_stack_that_dies_is_named(monkeypatch):
-    """A process killed in the midst of a transfer: the error says which, not that some program timed out."""
-    monkeypatch.setattr(transfer, "_GRACE_SECONDS", 0.5)
-    with testbed(make_settings({"link": "100mbit"})) as bed:
+def test_a_stack_that_dies_is_named_at_once():
+    """A process killed in the midst of a transfer: the error says which, long before the transfer's own limit."""
+    with make_bed(make_settings({"link": "100mbit"})) as bed:
         killer = threading.Timer(0.6, signal.pidfd_send_signal, (bed.stack.pidfds["vmm"], signal.SIGKILL))
+        started = time.monotonic()
         killer.start()
         with pytest.raises(ProcessDiedError, match="vmm"):
-            transfer.transfer(Machines(bed), OPTIMISED, "transmit", Effort(1, 1.5, 0.1, 0))
+            transfer.transfer(Machines(bed), OPTIMISED, "transmit", Effort(1, 5.0, 0.1, 0))
+        assert time.monotonic() - started < 4.0
         killer.join()
 
 
@@ -138,8 +141,7 @@ def test_an_interrupted_benchmark_keeps_what_it_has(tmp_path, number):
     words = ("bench", "idle", "--quick", "--seconds", "0.4", "--json", str(file))
     with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        while not process.stderr.readline().startswith("2/"):
-            pass
+        assert any(line.startswith("2/") for line in process.stderr)
         process.send_signal(number)
         out, errors = process.communicate(timeout=20)
     assert process.returncode == 130
