@@ -89,7 +89,7 @@ def test_sweep_holds_machine_a_to_half(tmp_path, monkeypatch):
     if not cpu_group_works():
         pytest.skip("no writable cpu controller")
     monkeypatch.setattr(sweep, "_QUICK_SIZES", (4096,))
-    monkeypatch.setattr(sweep, "_CONFIGURATIONS", (MODE_CONFIGURATIONS["2.0"],))
+    monkeypatch.setattr(sweep, "_CONFIGURATIONS", (OPTIMISED,))
     record = bench("sweep", tmp_path)
     (full,), (half,) = (values(record, "goodput_mbps", cpu=share) for share in ("full", "half"))
     assert 0 < half < full
