@@ -56,8 +56,8 @@ class WorldSwitch:
     __slots__ = (
         "_bell",
         "_combining",
-        "_counts",
         "_counters",
+        "_counts",
         "_host",
         "_kick_fd",
         "_lance",
