@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from lab.bench.samples import median
 
 __all__ = [
-    "PAPER",
     "Bars",
     "Block",
     "Chart",
@@ -24,8 +23,6 @@ __all__ = [
     "Timeline",
     "point",
 ]
-
-PAPER: Final = "paper"  # the label of every series and column that the paper measured
 
 
 class Point(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +39,7 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     limits,
 )
 _FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python")
+_CHOSEN: Final = ("profile", "driver", "link", "doorbell", "cpus", "posted")
 _CLOSING: Final = (
     "The paper: J. Sugerman, G. Venkitachalam, B.-H. Lim, Virtualizing I/O Devices on VMware Workstation's Hosted "
     "Virtual Machine Monitor, USENIX Annual Technical Conference 2001. Its figures stand in tinted columns and hatched "
@@ -126,10 +127,12 @@ def _settings(found: Collection) -> Table:
 def _brief(settings: Any) -> str:
     """Settings in one line; lists of whole stacks' settings are cut to what was chosen."""
     plain = {key: value for key, value in settings.items() if not isinstance(value, list | dict)}
-    stacks: Sequence[Any] = settings.get("stacks") or []
     texts = [f"{key} {json.dumps(value)}" for key, value in plain.items()]
-    for stack in stacks if isinstance(stacks, list) else []:
-        if isinstance(stack, dict):
-            chosen = ("profile", "driver", "link", "doorbell", "cpus", "posted")
-            texts.append("stack: " + ", ".join(f"{key} {json.dumps(stack.get(key))}" for key in chosen))
+    several = settings.get("stacks")
+    stacks = [settings.get("stack"), *(several if isinstance(several, list) else [])]
+    texts += [f"stack: {_stack(stack)}" for stack in stacks if isinstance(stack, dict)]
     return "; ".join(texts)
+
+
+def _stack(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {json.dumps(settings.get(key))}" for key in _CHOSEN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 from lab.bench import paper
@@ -36,10 +37,10 @@ def _idle_table(result: Result, link: str) -> list[Block]:
     for name in _known(result, link):
         for hlt in result.distinct("hlt", configuration=name, link=link):
             keys = {"configuration": name, "hlt": hlt, "link": link}
-            quoted = f"{paper.IDLE_SHARES[name]:.1%}" if hlt in _AS_MEASURED else NOTHING
+            quoted = f"{paper.IDLE_SHARES[name] * _PERCENT:.1f}" if hlt in _AS_MEASURED else NOTHING
             shares = (percent(result.values(metric=metric, **keys)) for metric in ("idle_share", "guest_idle_share"))
             rows.append([name, hlt, quoted, *shares, spread(result.values(metric="goodput_mbps", **keys))])
-    header = ("configuration", "HLT in the", "idle", "idle, %", "the guest's own, %", "Mb/s")
+    header = ("configuration", "HLT in the", "idle, %", "idle, %", "the guest's own, %", "Mb/s")
     caption = f"Idle share of the sender's CPU, {paper.OPERATION_BYTES}-byte operations, link {link}"
     return [Table(caption, header, rows, frozenset({2}))]
 
@@ -74,23 +75,25 @@ def _idle_chart(result: Result, link: str, number: int) -> Chart:
 
 
 def _idle_prose(result: Result, link: str) -> Prose:
-    names = _known(result, link)
-    shares = {name: median(values) for name in names if (values := _shares(result, link, name))}
-    falling = list(shares.values()) == sorted(shares.values(), reverse=True)
-    text = (
-        "Table 3 gives the time left to the guest at the same 100 Mb/s, except with 2.0, which did not reach it. "
-        f"Here, the shares {'fall in' if falling else 'do NOT fall in'} the paper's order: "
-        + ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        + "."
-    )
-    if "2.0" in shares:
-        bound = shares["2.0"] < paper.CPU_BOUND_IDLE
-        text += f" 2.0 is {'' if bound else 'not '}CPU-bound at {link}."
+    """The paper's order, checked step by step: a step within the spread is none."""
+    found = {name: values for name in _known(result, link) if (values := _shares(result, link, name))}
+    text = ["Table 3 gives the time that is left while the wire is full, except with 2.0, which does not fill it."]
+    wrong = [f"{a} to {b}" for a, b in pairwise(found) if median(found[a]) < median(found[b])]
+    level = [f"{a} to {b}" for a, b in pairwise(found) if not wrong and min(found[a]) <= max(found[b])]
+    text.append(f"Here, the order is {'NOT the paper' if wrong else 'the paper'}'s" + (": " if wrong or level else "."))
+    if wrong:
+        text[-1] += f"it rises from {', '.join(wrong)}."
+    elif level:
+        text[-1] += f"but no step is larger than the spread from {', '.join(level)}."
+    if "2.0" in found:
+        bound = median(found["2.0"]) < paper.CPU_BOUND_IDLE
+        text.append(f"2.0 is {'' if bound else 'not '}CPU-bound at {link}.")
         if not bound:
-            text += " `worldswitch bench idle --link cpu-bound` looks for a rate at which it is."
+            text.append("`worldswitch bench idle --link cpu-bound` looks for a rate at which it is.")
     if link != _PAPERS_LINK:
-        text += f" The paper's wire was {_PAPERS_LINK}, so only the order can be compared, not the shares."
-    return Prose(text)
+        text.append(f"The paper's wire was {_PAPERS_LINK}, so only the order can be compared, not the shares.")
+    text.append("Where Mb/s differ, so does the work that was done: compare idle time only at equal throughput.")
+    return Prose(" ".join(text))
 
 
 def sweep(found: Collection) -> Section:

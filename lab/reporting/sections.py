@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from lab.bench.samples import median
 from lab.bench.tables import NOTHING
 from lab.reporting.blocks import Block, Prose
 from lab.reporting.results import Result
 
-__all__ = ["heading", "middle", "missing", "provenance", "ratio", "slug"]
+__all__ = ["heading", "missing", "provenance", "ratio", "slug"]
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 
@@ -51,12 +51,6 @@ def ratio(above: Sequence[float], below: Sequence[float], digits: int = 2) -> st
     if not above or not below or not median(below):
         return NOTHING
     return f"{median(above) / median(below):.{digits}f}"
-
-
-def middle(result: Result, **keys: Any) -> float | None:
-    """The median of the samples that have ``keys``; None if there is none."""
-    values = result.values(**keys)
-    return median(values) if values else None
 
 
 def slug(*parts: object) -> str:

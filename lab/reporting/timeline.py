@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ _WRITE: Final = events.EVENTS[events.TAP_WRITE].name
 _READ: Final = events.EVENTS[events.TAP_READ].name
 _HANDLER: Final = events.EVENTS[events.INTERRUPT].name
 _OUT: Final = "OUT "
+_ACCESS: Final = re.compile(r"(emulate )?(?:IN|OUT) (PIC|.*)")
 _EMPTY: Final = {"bytes": 0}  # a read() that found no frame
 
 
@@ -147,7 +149,9 @@ def _typical(windows: Sequence[tuple[float, float]]) -> tuple[float, float] | No
 def _chart(spans: Sequence[Span], window: tuple[float, float], way: str, number: int) -> Chart:
     begin, end = window
     inside = [span for span in spans if span.begin < end and span.end > begin][:_MOST_SPANS]
-    drawn = [s._replace(begin=max(s.begin, begin) - begin, end=min(s.end, end) - begin) for s in inside]
+    drawn = [
+        s._replace(label=_kind(s.label), begin=max(s.begin, begin) - begin, end=min(s.end, end) - begin) for s in inside
+    ]
     which = "sent" if way == "out" else "received"
     return Chart(
         slug("timeline", number, way),
@@ -155,3 +159,9 @@ def _chart(spans: Sequence[Span], window: tuple[float, float], way: str, number:
         "Lanes: guest, vmm, vmapp; what is drawn within a bar happens within it. Time in us from the packet's begin.",
         Timeline(ROLES, drawn),
     )
+
+
+def _kind(label: str) -> str:
+    """What the drawing calls a span: all accesses to one port alike, or it would need more colours than there are."""
+    match = _ACCESS.match(label)
+    return label if match is None else f"{match[1] or ''}IN/OUT {match[2]}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import cli
 from lab.reporting import book, results
 from lab.reporting.blocks import Chart, Timeline
 from lab.reporting.plots import Drawing
@@ -152,9 +153,20 @@ def test_prose_follows_the_figures(tmp_path: Path) -> None:
     twelve[0]["value"] = 9
     store(tmp_path, "counts", twelve)
     page = make(tmp_path)
-    assert "do NOT fall in the paper&#x27;s order" in page
+    assert "the order is NOT the paper&#x27;s: it rises from optimised to without notification, ports to 2.0" in page
     assert "2.0 is not CPU-bound at 100mbit" in page
     assert "NOT the paper&#x27;s counts" in page
+
+
+def test_steps_within_the_spread_are_none(tmp_path: Path) -> None:
+    """Idle shares that are alike, or whose ranges overlap, prove no order, and the page says so; clear steps do."""
+    clear = idle(native=0.9, optimised=0.3, without=0.2, ports=0.1, v20=0.0)
+    store(tmp_path, "idle", clear)
+    assert "Here, the order is the paper&#x27;s. 2.0 is CPU-bound" in make(tmp_path)
+    again = tmp_path / "again"
+    again.mkdir()
+    store(again, "idle", idle(native=0.9, optimised=0.2, without=0.2, ports=0.1, v20=0.1))
+    assert "no step is larger than the spread from optimised to without notification, ports to 2.0." in make(again)
 
 
 def test_files_that_are_no_results_are_named(tmp_path: Path) -> None:
@@ -272,6 +284,17 @@ def test_page_needs_nothing_from_outside(tmp_path: Path) -> None:
     svgs, pngs = (sorted((tmp_path / "out").glob(f"*.{kind}")) for kind in ("svg", "png"))
     assert len(svgs) == len(pngs) > 6
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pngs)
+
+
+def test_command_writes_beside_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`worldswitch report DIR` writes DIR/report.html and says so; a name that is no page's is refused."""
+    pytest.importorskip("matplotlib")
+    store(tmp_path, "counts", counts())
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert "1 results, 1 plots" in capsys.readouterr().out
+    assert cli.main(["report", str(tmp_path), "--output", str(tmp_path / "counts.json")]) == 2
+    assert ".html" in capsys.readouterr().err
 
 
 def test_report_without_matplotlib_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
