@@ -41,8 +41,11 @@ def _boot(station: Station) -> None:
     stack_events = select.poll()
     stack_events.register(station.fds["wake"], select.POLLIN)
     stack_events.register(station.fds["tap"], select.POLLIN)
-    make = napi.Napi if station.settings.driver == "napi" else linux22.Linux22
-    driver = make(chip, stack_events, chip_events)
+    driver: napi.Napi | linux22.Linux22
+    if station.settings.driver == "napi":
+        driver = napi.Napi(chip, stack_events, chip_events, station.settings.linger_us)
+    else:
+        driver = linux22.Linux22(chip, stack_events, chip_events)
     interrupts.request(irq, driver.interrupt)
     station.live["trace"] = Tracer(station.fds.get("trace"), trace_points(cpu, chip)).switch
     chip.open(station.mac)

@@ -56,8 +56,8 @@ _ONE_CPU: Final = (0,)
 _ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
 
 PROFILES: Final[dict[str, dict[str, Any]]] = {
-    "paper": {"driver": "linux22", "doorbell": "eventfd", "cpus": _ONE_CPU, "posted": False},
-    "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True},
+    "paper": {"driver": "linux22", "doorbell": "eventfd", "cpus": _ONE_CPU, "posted": False, "linger_us": 0},
+    "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True, "linger_us": 200},
 }
 
 _DEFAULT_PROFILE: Final = "paper"
@@ -88,6 +88,7 @@ class Settings:
     doorbell: str = "eventfd"
     cpus: tuple[int, ...] = _ONE_CPU
     posted: bool = False  # an OUT completes before its world switch: the device works while the guest runs on
+    linger_us: int = 0  # how long a driver that polls, and vmapp, look for more work before they sleep
     ram_mib: int = 16
     ports: bool | None = None  # the three optimisations, one by one; None: as the mode says
     combining: bool | None = None
@@ -112,6 +113,7 @@ class Settings:
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
+        self._check_integer("linger_us", 0, 10_000)
         self._check_integer("combine_threshold", 0, 1_000_000)
         self._check_integer("combine_cap", 1, 512)
         self._check_optimisations()

@@ -45,7 +45,7 @@ _HOST: Final = world.HOST_WORLD
 _VMM: Final = world.VMM_WORLD
 _IO: Final = world.REASON_IO
 
-_MOST_ROUNDS: Final = 64  # of both directions before the vmm gets the processor back, come what may
+_MOST_ROUNDS: Final = 1000  # of both directions before the vmm gets the processor back, come what may
 _FIRST_POLL_MS: Final = 2  # the chip looks for TMDs every 1.97 ms (CSR47 = 0) ...
 _LONGEST_POLL_MS: Final = 64  # ... but an idle one that keeps finding none looks less often, to stay idle
 _PATIENCE_NS: Final = 200_000_000  # how long frames wait in the TAP for a free RMD before they count as missed
@@ -73,6 +73,7 @@ class HostWorld:
         self._both = select.poll()
         self._both.register(station.fds["tap"], select.POLLIN)
         self._both.register(self._kick_fd, select.POLLIN)
+        self._linger_ns = station.settings.linger_us * 1000
         self._refused_since = 0  # when a frame first found no free RMD, ns; 0: none waits
 
     def run(self) -> None:
@@ -115,15 +116,31 @@ class HostWorld:
                 ring_guest()
 
     def _linger(self, record: memoryview) -> None:
-        """Both directions in turn while there is work, no interrupt is due, and the guest waits for nothing."""
+        """Both directions in turn while there is work, no interrupt is due, and the guest waits for nothing.
+
+        With ``linger_us`` it goes on looking for that long after the last frame: waking a CPU that has gone idle costs
+        more than many looks. Meanwhile vmapp asks the kernel for frames itself; other programs on its CPU go first.
+        """
         lance, gate = self._lance, self._gate
+        last_work = 0
         for _ in range(_MOST_ROUNDS):
             busy = bool(lance[CSR] & CSR0_TDMD) and self._engine.transmit_pending  # a suspended chip keeps TDMD
             if busy:
                 self._engine.run(EFFECT_TRANSMIT)
-            if self._look(record):
+            elif last_work and self._engine.poll():
                 busy = True
-            if not busy or lance[IRQ_LEVEL] != record[_LINE] or gate[record[_NEXT]] == ring.POSTED:
+            if self._take_frames() if last_work else self._look(record):
+                busy = True
+            if lance[IRQ_LEVEL] != record[_LINE] or gate[record[_NEXT]] == ring.POSTED:
+                return
+            if self._linger_ns:
+                now = monotonic_ns()
+                if busy or not last_work:
+                    last_work = now
+                elif now - last_work > self._linger_ns:
+                    return
+                os.sched_yield()
+            elif not busy:
                 return
 
     def _look(self, record: memoryview) -> int:

@@ -7,7 +7,9 @@ transmit interrupts to descriptors that ask for one, and only a filling ring ask
 
 from __future__ import annotations
 
+import os
 import select
+from time import monotonic_ns
 from typing import Final
 
 from guest.drivers.pcnet import Pcnet
@@ -28,17 +30,24 @@ LOG_RX: Final = 8
 
 _SEND: Final = CSR0_INEA | CSR0_TDMD
 _BATCH: Final = 32  # frames between two kicks: the chip starts while the driver goes on reading
+_NOTICE_NS: Final = 20_000  # how soon a chip that lingers has sent a frame
 _BUDGET: Final = 64  # frames received before the other direction gets its turn
 
 
 class Napi:
-    """``stack_events``: polls wake descriptor and stack; ``chip_events``: the wake descriptor alone."""
+    """``stack_events``: polls wake descriptor and stack; ``chip_events``: the wake descriptor alone.
 
-    def __init__(self, chip: Pcnet, stack_events: select.poll, chip_events: select.poll) -> None:
+    ``linger_us``: how long it goes on polling after the last frame, and whether it expects the chip to do the same.
+    """
+
+    def __init__(self, chip: Pcnet, stack_events: select.poll, chip_events: select.poll, linger_us: int = 0) -> None:
         self._chip = chip
         self._stack_events = stack_events
         self._chip_events = chip_events
+        self._linger_ns = linger_us * 1000
         self._masked = False
+        self._unseen = 0  # word of the status of the first frame that the chip may not know of; 0: there is none
+        self._queued_ns = 0  # when that frame was queued
         self._fence = make_fence()
 
     def start(self) -> None:
@@ -46,14 +55,24 @@ class Napi:
         self._chip.write_csr(5, CSR5_LTINTEN)
 
     def run(self) -> None:
-        """Polls both directions while there is work; unmasks and halts when there is none."""
-        chip, cpu = self._chip, self._chip.cpu
+        """Polls both directions while there is work, and for a while after; then unmasks and halts."""
+        chip, cpu, linger_ns = self._chip, self._chip.cpu, self._linger_ns
         self.start()
         cpu.sti()
+        last_work = 0
         while True:
             received = chip.receive(_BUDGET)
             sent = self._transmit()
-            if received or sent:
+            if linger_ns:
+                now = monotonic_ns()
+                if received or sent:
+                    last_work = now
+                if self._unseen and now - self._queued_ns > _NOTICE_NS:
+                    self._kick_if_unseen()
+                if now - last_work < linger_ns:
+                    os.sched_yield()
+                    continue
+            elif received or sent:
                 continue
             cpu.cli()
             if self._masked:
@@ -70,7 +89,7 @@ class Napi:
         return chip.tx_used >= chip.tx_size - 1
 
     def _transmit(self) -> int:
-        """Queues up to a batch from the stack and kicks the chip if it is not at work; the number of frames."""
+        """Queues up to a batch from the stack and sees to it that the chip knows; the number of frames."""
         chip = self._chip
         chip.reclaim()
         room = min(_BATCH, chip.tx_size - 1 - chip.tx_used)
@@ -82,10 +101,25 @@ class Napi:
         if sent:
             self._fence()  # the new OWN bits are out before the old one is read
             if not chip.still_owned(before):  # else the chip has yet to come past, and finds them
-                self._kick()
+                self._announce(chip.status_after(before))
         elif not room:
             chip.note_ring_full()
         return sent
+
+    def _announce(self, first: int) -> None:
+        """New frames, from the one whose status is word ``first`` on, behind everything that the chip knew of.
+
+        A chip that lingers sees them by itself; whether it did shows after a moment.
+        """
+        if not self._linger_ns:
+            self._kick()
+        elif not self._unseen:
+            self._unseen, self._queued_ns = first, monotonic_ns()
+
+    def _kick_if_unseen(self) -> None:
+        unseen, self._unseen = self._unseen, 0
+        if self._chip.still_owned(unseen):
+            self._kick()
 
     def _kick(self) -> None:
         cpu = self._chip.cpu

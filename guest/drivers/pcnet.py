@@ -182,6 +182,10 @@ class Pcnet:
         """The word of the status of the frame queued last."""
         return self.tx_word + 4 * ((self.tx_next - 1) % self.tx_size) + 1
 
+    def status_after(self, word: int) -> int:
+        """The word of the status of the descriptor after the one whose status is ``word``."""
+        return self.tx_word + ((word - self.tx_word + 4) % (4 * self.tx_size))
+
     def still_owned(self, word: int) -> bool:
         """Whether the chip has not finished the frame whose status is ``word`` yet."""
         return bool(self.words[word] & TMD1_OWN)
