@@ -97,16 +97,17 @@ def record(
 def lively(machines: Machines) -> Iterator[None]:
     """A load within the block ends as soon as the stack dies, and with ProcessDiedError, whatever it said itself."""
     over = threading.Event()
-    watcher = threading.Thread(target=_end_with_stack, args=(machines, over))
-    watcher.start()
+    watcher = threading.Thread(target=_end_with_stack, args=(machines, over), daemon=True)
     try:
+        watcher.start()  # in here: Ctrl-C may come at any moment, and must not leave it running
         yield
     except (BenchError, StackError) as error:
         _check(machines, error)
         raise
     finally:
         over.set()
-        watcher.join()
+        if watcher.ident is not None:
+            watcher.join()
     _check(machines, None)
 
 

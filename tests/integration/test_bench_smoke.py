@@ -143,7 +143,10 @@ def test_an_interrupted_benchmark_keeps_what_it_has(tmp_path, number):
         assert process.stderr is not None
         assert any(line.startswith("2/") for line in process.stderr)
         process.send_signal(number)
-        out, errors = process.communicate(timeout=20)
+        try:
+            out, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "worldswitch: interrupted"
     assert out.startswith("Partial results")
