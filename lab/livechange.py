@@ -23,6 +23,7 @@ LIVE: Final = {
     "combine_decay": "weight of the past at each tick, 0 to 1",
     "combine_cap": "the packet that may not wait any more",
     "tick_ms": "period of the host timer",
+    "moderation_us": "how soon after a world switch a received frame may force another one",
     "hlt": "host or vmm: where the guest's HLT waits",
     "link": "rate of the wire, or none; down and up pull and plug the virtual NIC's cable",
 }

@@ -89,6 +89,7 @@ class Settings:
     cpus: tuple[int, ...] = _ONE_CPU
     posted: bool = False  # an OUT completes before its world switch: the device works while the guest runs on
     linger_us: int = 0  # how long a driver that polls, and vmapp, look for more work before they sleep
+    moderation_us: int = 250  # a frame that arrives sooner after a world switch does not force another one
     ram_mib: int = 16
     ports: bool | None = None  # the three optimisations, one by one; None: as the mode says
     combining: bool | None = None
@@ -113,6 +114,7 @@ class Settings:
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
+        self._check_integer("moderation_us", 0, 10_000)
         self._check_integer("linger_us", 0, 10_000)
         self._check_integer("combine_threshold", 0, 1_000_000)
         self._check_integer("combine_cap", 1, 512)

@@ -10,12 +10,13 @@ The NIC's handler also keeps the word in shared memory that says that frames wai
 from __future__ import annotations
 
 import signal
+from time import monotonic_ns
 from types import FrameType
 from typing import Final
 
 from machine.counters import VMM, indices
 from machine.launch import SETTINGS_SIGNAL, Station
-from machine.world import FRAMES_WAIT, HOST_WORLD, RESUMED, WORLD
+from machine.world import FRAMES_WAIT, HOST_WORLD, LEFT_NS, RESUMED, WORLD
 
 __all__ = ["HostInterrupts"]
 
@@ -33,10 +34,13 @@ class HostInterrupts:
         "_bell",
         "_counters",
         "_idle",
+        "_moderation_ns",
         "_period",
         "_ticking",
         "_world",
         "away",
+        "deferred",
+        "halted",
         "masked",
         "pending",
         "settings",
@@ -48,9 +52,12 @@ class HostInterrupts:
         self._world = station.world
         self._counters = station.counters
         self._period = station.settings.tick_ms / 1000
+        self._moderation_ns = station.settings.moderation_us * 1000
         self._ticking = False
         self._idle = False
         self.away = False  # the monitor has left for the host world and has not taken up its work again
+        self.deferred = False  # a frame has waited since a switch that was too near to force another one for it
+        self.halted = False  # the processor halts in the vmm: whatever comes wakes it
         self.masked = False  # SIGIO is blocked until the host world has given the processor back
         self.pending = False
         self.tick = False
@@ -68,6 +75,9 @@ class HostInterrupts:
             return
         if self.away and not world[RESUMED]:
             return  # raised while vmapp ran, and delivered only now that it has given the processor back
+        if not self.halted and monotonic_ns() - world[LEFT_NS] < self._moderation_ns:
+            self.deferred = True
+            return  # as a NIC that moderates its interrupts: the next switch is near, or else the tick
         self._counters[_HOST_IRQS] += 1
         self.pending = True
         self._bell.poke()
@@ -107,6 +117,10 @@ class HostInterrupts:
         while signal.sigtimedwait(_NIC, 0) is not None:
             self._world[FRAMES_WAIT] = 1
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _NIC)
+
+    def set_moderation(self, microseconds: int) -> None:
+        """How soon after a world switch a frame may force another one."""
+        self._moderation_ns = microseconds * 1000
 
     def set_period(self, milliseconds: int) -> None:
         """The timer's period from its next start on."""

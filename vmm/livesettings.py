@@ -71,6 +71,7 @@ class LiveSettings:
         self._world[world.NOTIFICATION] = int(mode.notification)
         self._world[world.FRAMES_WAIT] = 1  # whoever has relied on select() so far looks once more
         self._host.set_period(settings.tick_ms)
+        self._host.set_moderation(settings.moderation_us)
         self._lance.set_mode(mode)
         self._dispatcher.rebind()
         if self._monitor is not None:

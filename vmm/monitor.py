@@ -164,10 +164,14 @@ class Monitor:
 
     def _halt_here(self, gate: memoryview, following: int) -> None:
         """HLT as the paper measures it (section 3.5): the processor halts in the vmm until a hardware interrupt."""
-        if self._combining.queued:
-            self._switch.run(world.REASON_SEND)
-        elif gate[following] != POSTED:
+        host = self._host
+        host.halted = True
+        if self._combining.queued or host.deferred:
+            host.deferred = False
+            self._switch.effect(0)  # no work of its own, but every switch sends and receives what waits
+        elif gate[following] != POSTED and not host.pending:
             self._bell.wait(gate, following, gate[following])
+        host.halted = False
 
     def _interrupt_due(self) -> bool:
         if self._pic.output:

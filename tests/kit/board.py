@@ -154,7 +154,8 @@ class Board:
     """
 
     def __init__(self, vmapp: Callable[[Board], None] | None = None, **settings: object) -> None:
-        self.settings = make_settings({"ram_mib": 1, "tick_ms": 1000}, settings)
+        # No moderation: what a test provokes must not depend on how long ago the last switch was.
+        self.settings = make_settings({"ram_mib": 1, "tick_ms": 1000, "moderation_us": 0}, settings)
         self.ram = memoryview(bytearray(self.settings.ram_mib << 20))
         self.gate = memoryview(bytearray(layout.GATE_BYTES)).cast("Q")
         page = memoryview(bytearray(layout.WORLD_BYTES))

@@ -196,6 +196,19 @@ def test_notification_saves_the_system_call():
         assert board.counter("vmapp", "selects") == selects
 
 
+def test_a_frame_soon_after_a_switch_waits_for_the_next_one():
+    """Moderation: SIGIO within the interval forces no switch; the next one, here for a packet sent, takes the frame."""
+    with started(mode="optimised", moderation_us=10_000) as (board, guest):
+        guest.send(0)
+        before = board.counter("vmm", "switches_for_irq")
+        board.wire.send(BROADCAST)
+        os.kill(os.getpid(), signal.SIGIO)
+        board.run_vmm()
+        assert board.counter("vmm", "switches_for_irq") == before
+        guest.send(1)
+        assert bytes(board.ram[BUFFER : BUFFER + len(BROADCAST)]) == BROADCAST
+
+
 def test_without_notification_each_return_selects():
     """Section 2.3: on each return to the host world vmapp asks the kernel for frames."""
     with started(mode="2.0") as (board, guest):
