@@ -111,8 +111,8 @@ def test_an_interrupted_detach_leaves_nothing():
             time.sleep(random_delay(0.15, 0.8))
             process.send_signal(signal.SIGINT)
             said, complaint = process.communicate(timeout=10)
-            if said:
-                assert process.returncode == 0
+            if said:  # it was up before the signal came; the interpreter may have been on its way out already
+                assert process.returncode in (0, -signal.SIGINT)
                 continue
             assert process.returncode in (130, -signal.SIGINT), complaint
             assert eventually(lambda: names_of(NAME) == set())

@@ -110,18 +110,18 @@ def test_datagrams_arrive_at_the_rate_of_the_wire(network, source, sink):
 
 
 def test_what_the_wire_has_no_room_for_is_accounted_for(network):
-    """Of 1000 frames written at once to a slow wire's bridge, each was carried or counted as dropped by its queue."""
+    """Of 3000 frames written at once to a slow wire's bridge, each was carried or counted as dropped by its queue."""
     plan = network.plan
     octets = [bytes.fromhex(text.replace(":", "")) for text in (plan.peer.mac, plan.guest.mac)]
-    for _ in range(1000):
+    for _ in range(3000):
         os.write(network.host_tap, b"".join(octets) + b"\x88\xb5" + bytes(1500))
     deadline = time.monotonic() + 3
     while True:
         wire = link_statistics(network.record)["host/wire0"]
-        if wire.tx_packets + wire.queue_drops == 1000 or time.monotonic() > deadline:
+        if wire.tx_packets + wire.queue_drops == 3000 or time.monotonic() > deadline:
             break
         time.sleep(0.02)
-    assert wire.tx_packets + wire.queue_drops == 1000
+    assert wire.tx_packets + wire.queue_drops == 3000
     assert wire.lost == wire.queue_drops > 0
 
 
