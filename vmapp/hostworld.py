@@ -192,7 +192,7 @@ class HostWorld:
         """Receives; frames without a free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
         engine = self._engine
         taken = engine.receive()
-        if taken:
+        if taken or engine.receive_ready or not engine.listening:  # else frames are there, and no RMD is
             self._refused_since = 0
             return taken
         now = monotonic_ns()

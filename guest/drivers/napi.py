@@ -113,7 +113,7 @@ class Napi:
         """
         if not self._linger_ns:
             self._kick()
-        elif not self._unseen:
+        elif not (self._unseen and self._chip.still_owned(self._unseen)):  # else the earlier frame's kick will do
             self._unseen, self._queued_ns = first, monotonic_ns()
 
     def _kick_if_unseen(self) -> None:
