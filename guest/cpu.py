@@ -21,7 +21,7 @@ from machine.counters import GUEST, indices
 from machine.errors import ControlError
 from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, RAP_PORT, RAP_STORE, TRAP_CANCEL
-from machine.ring import COMPLETE, FREE, KIND_HLT, KIND_IN, KIND_OUT, POSTED, SLOT_WORDS, SLOTS
+from machine.ring import COMPLETE, FREE, KIND_HLT, KIND_IN, KIND_OUT, POSTED, RING_WORDS, SLOT_WORDS
 
 __all__ = ["Cpu", "InterruptHandler"]
 
@@ -34,7 +34,6 @@ _DELIVERED: Final = _COUNTERS["irqs_delivered"]
 _BY_SIGNAL: Final = _COUNTERS["irqs_by_signal"]
 _RAP_STORES: Final = _COUNTERS["rap_stores"]
 _RAP_MASK: Final = 0x7F
-_RING_WORDS: Final = SLOTS * SLOT_WORDS
 _KEY: Final = ring.KEY
 _VALUE: Final = ring.VALUE
 _RESULT: Final = ring.RESULT
@@ -108,7 +107,7 @@ class Cpu:
         if gate[base + _ERROR]:
             self._refused(base, key)
         gate[base] = FREE
-        self._base = (base + SLOT_WORDS) % _RING_WORDS
+        self._base = (base + SLOT_WORDS) % RING_WORDS
         self._in_trap = False
         if gate[INTERRUPT_MAILBOX] and self._enabled:
             self._take_interrupts()
@@ -184,7 +183,7 @@ class Cpu:
         gate[base + _KEY] = _HLT_KEY
         gate[base] = POSTED
         self._ring_vmm()
-        self._base = (base + SLOT_WORDS) % _RING_WORDS
+        self._base = (base + SLOT_WORDS) % RING_WORDS
         self._sleep(events, base)
         self._counters[_HLT] += 1
         self._counters[_IDLE_NS] += time.monotonic_ns() - started

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from typing import Final
 
 from lab import preflight
+from lab.bench.machines import Machines
 from lab.bench.samples import median, percentile
 from lab.bench.testbed import Testbed, testbed
 from lab.load import iperf3
 from lab.load.ping import ping
 from lab.load.place import Place
-from lab.status import measure, switch_times
+from lab.status import switch_times
 from machine.config import make_settings
 
 __all__ = ["configure", "run"]
@@ -54,41 +54,37 @@ def run(args: argparse.Namespace) -> int:
     settings = make_settings({"profile": args.profile, "link": args.link})
     _step("starting guest, vmm and vmapp, and a network in namespaces of their own")
     with testbed(settings) as bed:
-        places = _places(bed)
+        machines = Machines(bed)
+        places = _places(bed, machines)
         columns = [_Column("native")]
         _traffic(columns[0], places["native"], places["peer"], args.seconds)
         for mode in _MODES:
             bed.change(mode=mode)
-            columns.append(_virtual(bed, places, mode, args.seconds))
+            columns.append(_virtual(machines, places, mode, args.seconds))
         pids = ", ".join(f"{role} {pid}" for role, pid in bed.stack.pids.items())
         _step("removing everything")
     _print_table(columns, f"profile {settings.profile}, driver {settings.driver}, link {settings.link}; {pids}")
     return 0
 
 
-def _places(bed: Testbed) -> dict[str, Place]:
-    mine = bed.settings.cpus
-    others = tuple(sorted(os.sched_getaffinity(0) - set(mine))) or mine
-    stations = bed.plan.stations
-    return {role: Place.of(stations[role], others if role == "peer" else mine) for role in stations}
+def _places(bed: Testbed, machines: Machines) -> dict[str, Place]:
+    return {
+        role: Place.of(station, machines.peer_cpus if role == "peer" else machines.cpus)
+        for role, station in bed.plan.stations.items()
+    }
 
 
-def _virtual(bed: Testbed, places: dict[str, Place], mode: str, seconds: int) -> _Column:
+def _virtual(machines: Machines, places: dict[str, Place], mode: str, seconds: int) -> _Column:
     column = _Column(f"mode {mode}")
-    before = _counters(bed)
+    before = machines.counters()
     _traffic(column, places["guest"], places["peer"], seconds)
-    after = _counters(bed)
+    after = machines.counters()
     _count(column, {name: after[name] - before[name] for name in after})
-    times = switch_times(bed.stack.counters["vmm"])
+    times = switch_times(machines.bed.stack.counters["vmm"])
     for metric in ("p50", "p99"):
         value = times[metric]
         column.cells[f"world switch, one way, {metric} (us)"] = "-" if value is None else f"{value / 1000:.1f}"
     return column
-
-
-def _counters(bed: Testbed) -> dict[str, int]:
-    counters: dict[str, int] = measure(bed.stack)["counters"]
-    return counters
 
 
 def _traffic(column: _Column, place: Place, peer: Place, seconds: int) -> None:

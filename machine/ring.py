@@ -54,7 +54,6 @@ __all__ = [
     "SLOTS",
     "SLOT_WORDS",
     "STATE",
-    "TIME",
     "VALUE",
     "is_valid_key",
     "pack_key",
@@ -73,7 +72,6 @@ VALUE: Final = 2  # OUT: the value written
 RESULT: Final = 3  # IN: the value read
 ERROR: Final = 4  # OK or REFUSED
 SEQUENCE: Final = 5  # grows by one per request
-TIME: Final = 6  # CLOCK_MONOTONIC when the guest posted it, ns (only while a trace is recorded)
 
 FREE: Final = 0
 POSTED: Final = 1

@@ -15,7 +15,7 @@ from machine import ring, world
 from machine.counters import VMM, indices
 from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, TRAP_CANCEL
-from machine.ring import COMPLETE, KIND_HLT, POSTED, SLOT_WORDS, SLOTS
+from machine.ring import COMPLETE, KIND_HLT, POSTED, RING_WORDS, SLOT_WORDS
 from vmm.combining import SendCombining
 from vmm.dispatch import Bound, Dispatcher
 from vmm.hostirq import HostInterrupts
@@ -27,7 +27,6 @@ __all__ = ["Monitor"]
 _COUNTERS: Final = indices(VMM)
 _RAISED: Final = _COUNTERS["irqs_raised"]
 _BAD: Final = _COUNTERS["bad_requests"]
-_RING_WORDS: Final = SLOTS * SLOT_WORDS
 _KEY: Final = ring.KEY
 _VALUE: Final = ring.VALUE
 _RESULT: Final = ring.RESULT
@@ -113,7 +112,7 @@ class Monitor:
         counters[statistics + 1 + is_out] += 1
         if switch.resumed:  # vmapp has completed the slot, and no interrupt is due
             switch.resumed = False
-            self._base = switch.next_slot = (base + SLOT_WORDS) % _RING_WORDS
+            self._base = switch.next_slot = (base + SLOT_WORDS) % RING_WORDS
             counters[statistics + 3] += self._world[_LEFT_NS] - started
             return
         if self._pic.output:
@@ -125,7 +124,7 @@ class Monitor:
 
     def _complete(self, base: int) -> None:
         """Gives the slot back to the guest, which waits for it, and moves on to the next."""
-        self._base = self._switch.next_slot = (base + SLOT_WORDS) % _RING_WORDS
+        self._base = self._switch.next_slot = (base + SLOT_WORDS) % RING_WORDS
         self._gate[base] = COMPLETE
         self._ring_guest()
 
@@ -143,7 +142,7 @@ class Monitor:
         The guest sleeps on its wake descriptor here, together with its own network stack, not on its doorbell.
         """
         gate = self._gate
-        following = (base + SLOT_WORDS) % _RING_WORDS
+        following = (base + SLOT_WORDS) % RING_WORDS
         sequence = gate[base + ring.SEQUENCE]
         in_host = self.halt_in_host
         if in_host:
