@@ -53,6 +53,11 @@ class LanceEngine:
             self._transmitter.run()
         self._events.settle()
 
+    def remapped(self) -> None:
+        """The memory map has changed: lets go of windows that are gone, so that their memory can be given back."""
+        self._transmitter.forget_parts()
+        self._refresh()
+
     def poll(self) -> bool:
         """Looks for a TMD as the chip does of its own accord; True if there was one."""
         if not self.wants_poll:

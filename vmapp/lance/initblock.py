@@ -33,7 +33,7 @@ class InitBlock:
 
 def fetch(memory: GuestMemory, address: int, wide: bool) -> InitBlock | None:
     """Reads the block at guest address ``address`` (``wide``: its 32-bit form); None if it lies outside RAM."""
-    window = memory.window(address, _BYTES_32 if wide else _BYTES_16)
+    window = memory.source(address, _BYTES_32 if wide else _BYTES_16)
     if window is None:
         return None
     block = bytes(window)  # one snapshot, lest a guest on another processor changes it half way

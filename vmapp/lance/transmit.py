@@ -82,6 +82,10 @@ class Transmitter:
         else:
             self._tint_mask = 0 if csr5 & CSR5_TOKINTD else TMD1_ENP
 
+    def forget_parts(self) -> None:
+        """Keeps no view of the last frame's buffers."""
+        self._parts.clear()
+
     @property
     def enabled(self) -> bool:
         """Transmitter on and not suspended."""
@@ -141,7 +145,7 @@ class Transmitter:
         view, reach, length, high, step, address, status_word, count, result, address_mask, kept = self.ring.fast
         hook, tint_mask = self.outlet.on_frame, self._tint_mask
         mask, value = self._plain_tmd
-        window, send = self._memory.window, self.outlet.port.send
+        source, send = self._memory.source, self.outlet.port.send
         done = sent_bytes = tint = 0
         while done < budget and position < reach:
             at = position * step
@@ -149,7 +153,7 @@ class Transmitter:
             size = -view[at + count] & TMD1_BCNT
             if status & mask != value or not SHORTEST <= size <= LONGEST:
                 break
-            frame = window(view[at + address] & address_mask | high, size)
+            frame = source(view[at + address] & address_mask | high, size)
             if frame is None:
                 break
             if hook is not None:
@@ -206,7 +210,7 @@ class Transmitter:
             if not status & TMD1_OWN:
                 return used, 0, _TRUNCATED
             size = -view[at + layout.count] & TMD1_BCNT or 4096
-            part = self._memory.window(view[at + layout.address] & layout.address_mask | ring.high, size)
+            part = self._memory.source(view[at + layout.address] & layout.address_mask | ring.high, size)
             if part is None:
                 self._events.memory_error()
                 return used + 1, 0, _TRUNCATED
