@@ -10,6 +10,7 @@ __all__ = [
     "BenchError",
     "ConfigError",
     "ControlError",
+    "GuestError",
     "LayoutError",
     "NetworkError",
     "PortOverlapError",
@@ -75,6 +76,10 @@ class PortRangeError(WorldswitchError):
 
 class LayoutError(WorldswitchError):
     """A shared-memory object does not have the size that ``machine.layout`` gives it."""
+
+
+class GuestError(WorldswitchError):
+    """A real guest does not start, does not answer, or a command in it has failed."""
 
 
 class BenchError(WorldswitchError):
