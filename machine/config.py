@@ -57,7 +57,7 @@ _ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
 
 PROFILES: Final[dict[str, dict[str, Any]]] = {
     "paper": {"driver": "linux22", "doorbell": "eventfd", "cpus": _ONE_CPU, "posted": False, "linger_us": 0},
-    "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True, "linger_us": 200},
+    "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True, "linger_us": 1000},
 }
 
 _DEFAULT_PROFILE: Final = "paper"
@@ -68,10 +68,14 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "driver": ("linux22", "napi"),
     "doorbell": DOORBELLS,
     "hlt": ("host", "vmm"),
+    "guest": ("builtin", "qemu", "none"),
+    "accel": ("tcg", "kvm"),
 }
 
+_FILES: Final = ("pcap", "qemu", "kernel", "initrd", "disk", "socket")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _ANY_TEXT: Final = re.compile(r"[^\0]+", re.DOTALL)
+_MEMORY: Final = re.compile(r"[1-9][0-9]{0,4}[MG]")
 _LARGEST_RAM_MIB: Final = 1024
 _BOOLEANS: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
 
@@ -101,6 +105,14 @@ class Settings:
     tick_ms: int = 10  # the host timer: the longest a host event may wait for a busy guest
     pcap: str | None = None
     profiling: bool = False  # the processes run under -X perf, so that perf sees Python functions
+    guest: str = "builtin"  # "qemu": QEMU with a stock kernel, over vfio-user; "none": a socket for whoever comes
+    memory: str = "512M"  # QEMU's guest memory; that of the built-in guest is ram_mib
+    accel: str = "tcg"  # QEMU's accelerator
+    qemu: str | None = None  # program; None, and so for the kernel and the initrd: of the stock guest's image
+    kernel: str | None = None
+    initrd: str | None = None
+    disk: str | None = None  # a raw disk image, the guest's first disk
+    socket: str | None = None  # where the device is served, of guest "none"; None: in the run directory
     probe_rounds: int = 0  # not 0: the guest times this many traps instead of running its driver
 
     def __post_init__(self) -> None:
@@ -109,8 +121,10 @@ class Settings:
                 raise ConfigError(f"unknown {key} {getattr(self, key)!r}: choose one of {', '.join(choices)}")
         self._check_text("name", "use 1 to 20 of a-z, 0-9 and -, not - first", _NAME)
         self._check_text("link", "a link rate such as 100mbit", _ANY_TEXT)
-        if self.pcap is not None:
-            self._check_text("pcap", "a file name", _ANY_TEXT)
+        for key in _FILES:
+            if getattr(self, key) is not None:
+                self._check_text(key, "a file name", _ANY_TEXT)
+        self._check_guest()
         self._check_cpus()
         self._check_integer("ram_mib", 1, _LARGEST_RAM_MIB)
         self._check_integer("tick_ms", 1, 1000)
@@ -121,6 +135,17 @@ class Settings:
         self._check_optimisations()
         self._check_integer("probe_rounds", 0, 10_000)  # both series must fit into one control message
         check_sound(self.doorbell, self.cpus)
+
+    def _check_guest(self) -> None:
+        self._check_text("memory", "such as 512M or 2G", _MEMORY)
+        if self.socket is not None and self.guest != "none":
+            raise ConfigError(f"guest {self.guest} brings its own socket: see `worldswitch serve` for another's")
+        if self.guest == "builtin":
+            return
+        if self.doorbell != "eventfd":  # the others cannot be waited for together with a socket
+            raise ConfigError(f"a guest behind a socket needs the doorbell eventfd, not {self.doorbell}")
+        if self.hlt != "host" or self.probe_rounds:
+            raise ConfigError("hlt and probe_rounds are of the built-in guest")
 
     def _check_cpus(self) -> None:
         missing = [cpu for cpu in self.cpus if cpu not in _ALL_CPUS]
@@ -165,6 +190,11 @@ class Settings:
         return dataclasses.replace(
             MODES[self.mode], **{key: value for key, value in switched.items() if value is not None}
         )
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the guest is not ours, and reaches the device through a socket."""
+        return self.guest != "builtin"
 
     @property
     def one_cpu(self) -> bool:

@@ -44,6 +44,7 @@ COUNTERS: Final[tuple[Counter, ...]] = (
     Counter("switches_for_irq", VMM, "world switches to hand a host interrupt over"),
     Counter("switches_for_tick", VMM, "world switches forced by the host timer"),
     Counter("switches_for_send", VMM, "world switches forced by queued packets (send combining)"),
+    Counter("switches_for_dma", VMM, "world switches to map or unmap memory of a foreign guest"),
     Counter("sends_combined", VMM, "transmit requests that were queued and not switched for at once"),
     Counter("irqs_raised", VMM, "virtual interrupts the 8259 pair handed to the guest's CPU"),
     Counter("host_irqs", VMM, "host interrupts that arrived in the VMM world"),

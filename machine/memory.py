@@ -55,6 +55,11 @@ class GuestMemory:
         self._last = _NOWHERE
         self.generation = 0
 
+    @property
+    def windows(self) -> int:
+        """How many windows there are, RAM at address 0 not counted."""
+        return len(self._windows)
+
     def window(self, address: int, length: int) -> memoryview | None:
         """The bytes [address, address + length), writable and not copied; None if any is outside writable RAM.
 

@@ -17,6 +17,7 @@ from typing import Final
 
 __all__ = [
     "ENTERED_NS",
+    "FRAMES_HELD",
     "FRAMES_WAIT",
     "HOST_WORLD",
     "KEY",
@@ -27,6 +28,7 @@ __all__ = [
     "NO_SLOT",
     "REASON",
     "REASONS",
+    "REASON_DMA",
     "REASON_HLT",
     "REASON_IO",
     "REASON_IRQ",
@@ -56,6 +58,7 @@ RESUMED: Final = 9  # vmapp -> vmm: 1, the lent slot is complete and the guest r
 
 NOTIFICATION: Final = 10  # 1: FRAMES_WAIT is kept, vmapp need not ask the kernel (paper section 3.3.3)
 NEXT: Final = 11  # first word of the trap slot that the guest posts next: vmapp does not linger when it is posted
+FRAMES_HELD: Final = 12  # vmapp: 1 while frames wait in the TAP for a free RMD
 FRAMES_WAIT: Final = 16  # the vmm's interrupt handler stores 1 at any time, vmapp stores 0 before it reads the TAP
 
 NO_SLOT: Final = 0xFFFF
@@ -65,6 +68,7 @@ REASON_HLT: Final = 2  # the guest is idle: block in select()
 REASON_IRQ: Final = 3  # a host interrupt arrived in the VMM world
 REASON_TICK: Final = 4  # the host timer
 REASON_SEND: Final = 5  # an access that the vmm has handled asks for physical work: packets to send, INIT
+REASON_DMA: Final = 6  # a foreign guest's memory map has changed (machine.dma); RESULT is an errno, or 0
 
 REASONS: Final = {
     REASON_IO: "switches_for_io",
@@ -72,4 +76,5 @@ REASONS: Final = {
     REASON_IRQ: "switches_for_irq",
     REASON_TICK: "switches_for_tick",
     REASON_SEND: "switches_for_send",
+    REASON_DMA: "switches_for_dma",
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from machine.dma import DmaChannel
 from machine.lance.regfile import RegisterFile
 from machine.launch import Station, run_role
 from machine.memory import GuestMemory
 from machine.seams import Tracer
 from netbackend.pcapng import PcapngWriter
 from vmapp.capture import Capture
+from vmapp.dmawindows import DmaWindows
 from vmapp.hostworld import HostWorld
 from vmapp.lance.engine import LanceEngine
 from vmapp.lance.port import TapPort
@@ -22,11 +24,16 @@ __all__ = ["main"]
 def _prepare(station: Station) -> Callable[[], None]:
     registers = RegisterFile(station.lance)
     port = TapPort(station.fds["tap"], station.counters)
-    engine = LanceEngine(registers, GuestMemory(station.ram), port, station.counters)
+    memory = GuestMemory(station.ram)
+    engine = LanceEngine(registers, memory, port, station.counters)
     if "pcap" in station.fds:
         writer = PcapngWriter(str(station.settings.pcap), ("lance",), station.fds["pcap"])
         Capture(engine, writer, station.control).start()
-    host = HostWorld(station, registers, engine)
+    if station.settings.foreign:
+        windows = DmaWindows(memory, DmaChannel(station.fds["dma"]), engine.remapped)
+        host = HostWorld(station, registers, engine, windows.take)
+    else:
+        host = HostWorld(station, registers, engine)
     tracer = Tracer(station.fds.get("trace"), trace_points(host, engine, port), host.forget_bindings)
     station.live["trace"] = tracer.switch
     return host.run

@@ -40,6 +40,7 @@ _SLOT: Final = world.SLOT
 _NEXT: Final = world.NEXT
 _NOTIFICATION: Final = world.NOTIFICATION
 _FRAMES_WAIT: Final = world.FRAMES_WAIT
+_FRAMES_HELD: Final = world.FRAMES_HELD
 _RESUMED: Final = world.RESUMED
 _HOST: Final = world.HOST_WORLD
 _VMM: Final = world.VMM_WORLD
@@ -54,7 +55,10 @@ _PATIENCE_NS: Final = 200_000_000  # how long frames wait in the TAP for a free 
 class HostWorld:
     """The vmapp process's work. ``tap_fd``: the host TAP, non-blocking."""
 
-    def __init__(self, station: Station, registers: RegisterFile, engine: LanceEngine) -> None:
+    def __init__(
+        self, station: Station, registers: RegisterFile, engine: LanceEngine, remap: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._remap = remap  # of a foreign guest: takes changes of its memory map over; an errno, or 0
         self._world = station.world
         self._lance = station.lance
         self._counters = station.counters
@@ -95,6 +99,8 @@ class HostWorld:
                 self._look(record)
             elif record[_REASON] == world.REASON_HLT:
                 self._idle()
+            elif record[_REASON] == world.REASON_DMA:
+                result = self._remap()
             else:
                 if record[_REASON] == world.REASON_SEND:
                     self._engine.run(record[_KEY])
@@ -193,14 +199,16 @@ class HostWorld:
         engine = self._engine
         taken = engine.receive()
         if taken or engine.receive_ready or not engine.listening:  # else frames are there, and no RMD is
-            self._refused_since = 0
+            self._refused_since = self._world[_FRAMES_HELD] = 0
             return taken
         now = monotonic_ns()
+        self._world[_FRAMES_WAIT] = 1  # they are still there, and nobody else will say so
         if not self._refused_since:
             self._refused_since = now
+            self._world[_FRAMES_HELD] = 1
         elif now - self._refused_since > _PATIENCE_NS:
             taken = engine.miss()
-            self._refused_since = 0
+            self._refused_since = self._world[_FRAMES_HELD] = 0
         return taken
 
     def _idle(self) -> None:
@@ -216,6 +224,8 @@ class HostWorld:
             ready = self._block(timeout)
             if any(fd == self._kick_fd for fd, _ in ready):
                 os.eventfd_read(self._kick_fd)
+                if self._linger_ns:
+                    self._serve_kick()
                 return
             if ready:
                 self._take_frames()
@@ -224,6 +234,11 @@ class HostWorld:
                 timeout = _FIRST_POLL_MS
             else:
                 timeout = min(2 * timeout, _LONGEST_POLL_MS)
+
+    def _serve_kick(self) -> None:
+        """The guest went on because it has something to send: the chip finds it by itself, and perhaps an answer."""
+        if self._engine.poll() and self.tap_events.poll(0, 1):
+            self._take_frames()
 
     def _block(self, timeout_ms: int) -> list[tuple[int, int]]:
         events = self._both

@@ -30,6 +30,10 @@ _UNCLAIMED = indices(VMM)["io_unclaimed"]
 
 
 def _prepare(station: Station) -> Callable[[], None]:
+    if station.settings.foreign:
+        from vmm.foreign.setup import prepare  # what the built-in guest needs nothing of
+
+        return prepare(station)
     counters = station.counters
 
     def count_unclaimed() -> None:

@@ -33,6 +33,7 @@ class HostInterrupts:
     __slots__ = (
         "_bell",
         "_counters",
+        "_deferred_at",
         "_idle",
         "_moderation_ns",
         "_period",
@@ -45,6 +46,7 @@ class HostInterrupts:
         "pending",
         "settings",
         "tick",
+        "timed",
     )
 
     def __init__(self, station: Station) -> None:
@@ -55,12 +57,14 @@ class HostInterrupts:
         self._moderation_ns = station.settings.moderation_us * 1000
         self._ticking = False
         self._idle = False
+        self._deferred_at = 0  # when vmapp gave the processor back, before the frame came
         self.away = False  # the monitor has left for the host world and has not taken up its work again
         self.deferred = False  # a frame has waited since a switch that was too near to force another one for it
         self.halted = False  # the processor halts in the vmm: whatever comes wakes it
         self.masked = False  # SIGIO is blocked until the host world has given the processor back
         self.pending = False
         self.tick = False
+        self.timed = False  # the monitor sleeps until a deferred frame is due, and has to hear of it at once
         self.settings = False
         signal.signal(signal.SIGIO, self._on_nic)
         signal.signal(signal.SIGALRM, self._on_timer)
@@ -74,9 +78,11 @@ class HostInterrupts:
             signal.pthread_sigmask(signal.SIG_BLOCK, _NIC)
             return
         if self.away and not world[RESUMED]:
+            if self.timed:
+                self._defer()
             return  # raised while vmapp ran, and delivered only now that it has given the processor back
         if not self.halted and monotonic_ns() - world[LEFT_NS] < self._moderation_ns:
-            self.deferred = True
+            self._defer()
             return  # as a NIC that moderates its interrupts: the next switch is near, or else the tick
         self._counters[_HOST_IRQS] += 1
         self.pending = True
@@ -107,6 +113,32 @@ class HostInterrupts:
             self._ticking = True
             signal.setitimer(signal.ITIMER_REAL, self._period, self._period)
 
+    def rest(self) -> None:
+        """The guest is idle in the VMM world: the timer stops at its next tick, and each frame interrupts at once."""
+        self._idle = self.halted = True
+
+    def stir(self) -> None:
+        """The guest has been heard of again."""
+        self._idle = self.halted = False
+        if not self._ticking:
+            self._ticking = True
+            signal.setitimer(signal.ITIMER_REAL, self._period, self._period)
+
+    def _defer(self) -> None:
+        """A frame waits for the next world switch."""
+        self.deferred = True
+        self._deferred_at = self._world[LEFT_NS]
+        if self.timed:
+            self._bell.poke()
+
+    def due_in(self) -> float | None:
+        """Seconds until the deferred frame may force a world switch; None if there is none, or one has seen to it."""
+        if self.deferred and self._world[LEFT_NS] != self._deferred_at:
+            self.deferred = False
+        if not self.deferred:
+            return None
+        return max(0, self._deferred_at + self._moderation_ns - monotonic_ns()) / 1e9
+
     def unmask(self) -> None:
         """Back in the VMM world. Frames that may have come after vmapp's last look are seen at the next switch.
 
@@ -117,6 +149,8 @@ class HostInterrupts:
         while signal.sigtimedwait(_NIC, 0) is not None:
             self._world[FRAMES_WAIT] = 1
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _NIC)
+        if self.timed:
+            self._defer()
 
     def set_moderation(self, microseconds: int) -> None:
         """How soon after a world switch a frame may force another one."""

@@ -12,7 +12,7 @@ from machine.trace import Note, trap_argument
 from vmm.monitor import Monitor
 from vmm.worldswitch import WorldSwitch
 
-__all__ = ["trace_points"]
+__all__ = ["switch_points", "trace_points"]
 
 
 def trace_points(monitor: Monitor, switch: WorldSwitch) -> Points:
@@ -23,6 +23,11 @@ def trace_points(monitor: Monitor, switch: WorldSwitch) -> Points:
         return override(monitor, traced_monitor), override(switch, traced_switch)
 
     return make
+
+
+def switch_points(switch: WorldSwitch, note: Note) -> Seam:
+    """The trace points of world switches alone, for a vmm with another kind of monitor."""
+    return override(switch, _traced(note)[1])
 
 
 def _traced(note: Note) -> tuple[type[Monitor], type[WorldSwitch]]:

@@ -18,7 +18,7 @@ from machine.layout import SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ring import POSTED
 from vmm.combining import SendCombining
 from vmm.hostirq import HostInterrupts
-from vmm.pic import PicPair
+from vmm.lines import InterruptInputs
 
 __all__ = ["WorldSwitch"]
 
@@ -66,6 +66,7 @@ class WorldSwitch:
         "_ring_vmapp",
         "_wait",
         "_world",
+        "buffer",
         "complete",
         "count",
         "line",
@@ -76,7 +77,7 @@ class WorldSwitch:
     )
 
     def __init__(
-        self, station: Station, pic: PicPair, pic_line: int, combining: SendCombining, host: HostInterrupts
+        self, station: Station, pic: InterruptInputs, pic_line: int, combining: SendCombining, host: HostInterrupts
     ) -> None:
         self._world = station.world
         self._lance = station.lance
@@ -96,6 +97,7 @@ class WorldSwitch:
         self.posted = _NO_SLOT  # the trap slot to complete before leaving: the device works while the guest runs on
         self.next_slot = 0  # the trap slot that the guest posts next
         self.complete: Callable[[int], None] = _nothing
+        self.buffer: Callable[[int], None] = _nothing  # takes over the access posted in a slot while vmapp gives back
         self.resumed = False  # vmapp has completed it; the caller resets this
 
     def io(self, key: int, value: int) -> int:
@@ -161,6 +163,8 @@ class WorldSwitch:
             elif state == POSTED or self._host.pending:
                 os.eventfd_write(self._kick_fd, 1)
                 kicked = True
+                if state == POSTED:
+                    self.buffer(next_state)
             else:
                 self._bell.wait_either((record, _WORLD, _HOST), (gate, next_state, state))
         self._account(left, world.REASON_HLT)
@@ -184,7 +188,7 @@ class WorldSwitch:
             self.sample_line()
 
     def sample_line(self) -> None:
-        """Passes the level of the Lance's INTA# on to the 8259 pair."""
+        """Passes the level of the Lance's INTA# on to the interrupt controller."""
         level = self._lance[IRQ_LEVEL]
         self.line = self._world[world.LINE] = level
         self._pic.set_line(self._pic_line, level)

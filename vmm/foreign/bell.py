@@ -1,0 +1,71 @@
+"""The vmm's doorbell when its guest is behind a socket: it hears vmapp, signal handlers and the client alike.
+
+While vmapp has the processor, a client that wants something is told to it as a guest with a trap is: the slot that
+would be posted next says POSTED (``machine.world.NEXT``), and vmapp gives the processor back instead of lingering.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from machine.ring import FREE, POSTED
+
+__all__ = ["SLOT", "ClientBell"]
+
+SLOT: Final = 0  # first word of the one trap slot in use: it only ever says whether the client wants something
+
+
+class ClientBell:
+    """A doorbell (``machine.doorbell``) on eventfd ``fd``; ``gate``: the page with the trap slots."""
+
+    def __init__(self, fd: int, gate: memoryview) -> None:
+        self._fd = fd
+        self._gate = gate
+        self._all: tuple[int, ...] = (fd,)
+        self._poll = self._make_poll()
+        self.ring: Callable[[], object] = partial(os.eventfd_write, fd, 1)
+        self.poke = self.ring
+
+    def watch(self, descriptors: Sequence[int]) -> None:
+        """The client's descriptors are these now."""
+        self._all = (self._fd, *descriptors)
+        self._poll = self._make_poll()
+
+    def _make_poll(self) -> select.poll:
+        poll = select.poll()
+        for fd in self._all:
+            poll.register(fd, select.POLLIN)
+        return poll
+
+    def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
+        """During a world switch: sleeps until vmapp rings, but lets it know of a client."""
+        if self._gate[SLOT] == POSTED:  # it knows already; a hang-up, too, would make poll() return for ever
+            os.eventfd_read(self._fd)
+            return
+        for fd, _ in self._poll.poll():
+            if fd == self._fd:
+                os.eventfd_read(fd)
+            else:
+                self._gate[SLOT] = POSTED
+
+    def wait_either(self, first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
+        """The same."""
+        self.wait(*first)
+
+    def sleep(self, seconds: float | None) -> bool:
+        """In the VMM world: until the client wants something or the bell is rung; False when time ran out first."""
+        if seconds is None:
+            ready = [fd for fd, _ in self._poll.poll()]
+        else:
+            ready, _, _ = select.select(self._all, (), (), seconds)  # poll() counts in milliseconds
+        if self._fd in ready:
+            os.eventfd_read(self._fd)
+        return bool(ready)
+
+    def attended(self) -> None:
+        """The client's request is being looked at: nothing waits for the time being."""
+        self._gate[SLOT] = FREE

@@ -1,0 +1,161 @@
+"""The monitor of a guest behind a socket: takes the client's requests and the host's interrupts, one at a time.
+
+What the built-in guest says with HLT, this one does not say: it is idle when nothing has been heard of it for some
+ticks. Then the timer stops, and the stack sleeps until a frame or a request comes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Final, Protocol
+
+from machine import world
+from machine.lance.bits import CSR0_TXON, CSR4_DPOLL, CSR5_SPND
+from machine.lance.state import CSR
+from machine.launch import Station
+from vmm.combining import SendCombining
+from vmm.foreign.bell import ClientBell
+from vmm.foreign.function import LanceFunction
+from vmm.foreign.line import ClientLine
+from vmm.hostirq import HostInterrupts
+from vmm.worldswitch import WorldSwitch
+
+__all__ = ["ForeignMonitor", "Requests"]
+
+_QUIET_TICKS: Final = 5  # without a request: the guest is idle
+_POLL_SECONDS: Final = 0.064  # how often the chip of an idle guest looks for TMDs by itself (vmapp.hostworld, too)
+_HELD_SECONDS: Final = 0.0005  # how soon to look again for a free RMD for frames that wait in the TAP
+_HELD_NS: Final = 100_000  # a request sooner after a switch than this does not force another one for them
+_LEFT_NS: Final = world.LEFT_NS
+_HELD: Final = world.FRAMES_HELD
+
+
+class Requests(Protocol):
+    """What is needed of ``vmm.vfiouser.server.Server``."""
+
+    changed: int
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What to wait for."""
+
+    def step(self) -> bool:
+        """One piece of work; False if there is none."""
+
+
+class ForeignMonitor:
+    """``attached`` is called once, when the first client has asked for anything."""
+
+    def __init__(
+        self,
+        station: Station,
+        server: Requests,
+        function: LanceFunction,
+        line: ClientLine,
+        bell: ClientBell,
+        switch: WorldSwitch,
+        host: HostInterrupts,
+        combining: SendCombining,
+        apply_settings: Callable[[], None],
+        attached: Callable[[], None],
+    ) -> None:
+        self._world = station.world
+        self._lance = station.lance
+        self._server = server
+        self._function = function
+        self._line = line
+        self._bell = bell
+        self._switch = switch
+        self._host = host
+        self._combining = combining
+        self._apply_settings = apply_settings
+        self._attached: Callable[[], None] | None = attached
+        self._linger_ns = station.settings.linger_us * 1000
+        self._changed = -1
+        self._heard = 0  # requests as of the last tick
+        self._quiet = 0  # ticks since
+        self._resting = True
+        host.timed = True
+        host.rest()
+
+    def run(self) -> None:
+        """Serves clients for ever; the supervisor ends it."""
+        host, step = self._host, self._server.step
+        last_work = 0
+        while True:
+            if host.pending:
+                self._attend()
+            self._bell.attended()
+            if step():
+                self._after_request()
+                last_work = 0
+            elif self._linger_ns:
+                now = monotonic_ns()
+                last_work = last_work or now
+                if now - last_work < self._linger_ns:
+                    os.sched_yield()
+                else:
+                    self._sleep()
+            else:
+                self._sleep()
+
+    def _after_request(self) -> None:
+        self._line.count()
+        if self._server.changed != self._changed:
+            self._changed = self._server.changed
+            self._bell.watch(self._server.descriptors)
+        if self._resting:
+            self._resting = False
+            self._quiet = 0
+            self._host.stir()
+        if self._attached is not None and self._function.traps:
+            self._attached()
+            self._attached = None
+        if self._world[_HELD] and monotonic_ns() - self._world[_LEFT_NS] > _HELD_NS:
+            self._switch.run(world.REASON_IRQ)  # the request may have been the end of the guest's interrupt handling
+
+    def _attend(self) -> None:
+        """A host interrupt, as in ``vmm.monitor``."""
+        host = self._host
+        host.pending = False
+        if host.settings:
+            host.settings = False
+            self._apply_settings()
+        elif host.tick:
+            host.tick = False
+            self._tick()
+        else:
+            self._switch.run(world.REASON_IRQ)
+
+    def _tick(self) -> None:
+        self._combining.tick(self._switch.count)
+        self._switch.run(world.REASON_TICK)
+        heard = self._function.traps
+        self._quiet = self._quiet + 1 if heard == self._heard else 0
+        self._heard = heard
+        if self._quiet >= _QUIET_TICKS:
+            self._resting = True
+            self._host.rest()
+
+    def _sleep(self) -> None:
+        """Until something happens, or something that nobody tells of may have happened."""
+        seconds = self._host.due_in()
+        if self._world[_HELD]:
+            seconds = _HELD_SECONDS if seconds is None else min(seconds, _HELD_SECONDS)
+        if seconds is None and self._resting and self._polls:
+            seconds = _POLL_SECONDS
+        if self._changed != self._server.changed:
+            self._changed = self._server.changed
+            self._bell.watch(self._server.descriptors)
+        if not self._bell.sleep(seconds):
+            self._host.deferred = False
+            self._switch.run(world.REASON_IRQ)
+
+    @property
+    def _polls(self) -> bool:
+        """The chip looks for TMDs of its own accord: transmitter on, not suspended, DPOLL clear."""
+        words = self._lance
+        started = words[CSR] & CSR0_TXON and not words[CSR + 5] & CSR5_SPND
+        return bool(started and not words[CSR + 4] & CSR4_DPOLL)

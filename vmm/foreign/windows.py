@@ -1,0 +1,92 @@
+"""The client's DMA windows: which descriptors are safe to map, and how vmapp gets them.
+
+A file that shrinks after it was mapped raises SIGBUS in whoever touches the lost part, so only memory files that
+are sealed against that are taken: memfd_create(2), fcntl(2) "File Sealing". QEMU's memory-backend-memfd seals them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from typing import Final
+
+from machine import world
+from machine.dma import MAP, UNMAP, UNREACHABLE, Change, DmaChannel
+from vmm.worldswitch import WorldSwitch
+
+__all__ = ["ADDRESS_LIMIT", "ClientWindows", "check_descriptor"]
+
+ADDRESS_LIMIT: Final = 1 << 32  # the Lance is a 32-bit bus master: what lies above is out of its reach
+
+
+def check_descriptor(fd: int, size: int, offset: int) -> None:
+    """OSError (EINVAL) unless ``fd`` holds [offset, offset + size) and cannot become shorter."""
+    try:
+        if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    except OSError:
+        raise OSError(errno.EINVAL, "guest memory must be a memfd sealed against shrinking") from None
+    if os.fstat(fd).st_size < offset + size:  # only now: before it was sealed it could still shrink
+        raise OSError(errno.EINVAL, "guest memory is shorter than its window")
+
+
+class ClientWindows:
+    """The windows of one client, in the vmm. Each change is a world switch of its own. ``log`` takes one line."""
+
+    def __init__(
+        self, record: memoryview, switch: WorldSwitch, channel: DmaChannel, log: Callable[[str], None]
+    ) -> None:
+        self._record = record
+        self._switch = switch
+        self._channel = channel
+        self._log = log
+        self._windows: list[tuple[int, int]] = []  # (address, size)
+        self._refused = False
+
+    def map(self, address: int, size: int, fd: int | None, offset: int, *, writable: bool) -> None:
+        """As ``vmm.vfiouser.device.Device.map_dma``; OSError if the descriptor won't do, or vmapp cannot map it."""
+        if address < ADDRESS_LIMIT:
+            kind = UNREACHABLE if fd is None else MAP
+            if fd is not None:
+                self._check(fd, size, offset)
+            self._change(Change(kind, address, size, offset, writable), fd)
+        self._windows.append((address, size))
+
+    def _check(self, fd: int, size: int, offset: int) -> None:
+        try:
+            check_descriptor(fd, size, offset)
+        except OSError as error:
+            if not self._refused:
+                self._refused = True
+                self._log(f"DMA window refused: {error.strerror}")
+            raise
+
+    def unmap(self, address: int, size: int) -> int:
+        """Forgets the windows wholly within the range; the number of bytes forgotten."""
+        end = address + size
+        gone = [w for w in self._windows if address <= w[0] and w[0] + w[1] <= end]
+        if any(base < ADDRESS_LIMIT for base, _ in gone):
+            self._change(Change(UNMAP, address, min(size, ADDRESS_LIMIT << 1)), None)
+        self._windows = [w for w in self._windows if not (address <= w[0] and w[0] + w[1] <= end)]
+        return sum(length for _, length in gone)
+
+    def clear(self) -> int:
+        """Forgets them all, for the next client; the number of bytes forgotten."""
+        size = sum(length for _, length in self._windows)
+        if self._windows:
+            self._change(Change(UNMAP, 0, _EVERYTHING), None)
+        self._windows = []
+        self._refused = False
+        return size
+
+    def _change(self, change: Change, fd: int | None) -> None:
+        self._channel.send(change, fd)
+        self._switch.run(world.REASON_DMA)
+        number = self._record[world.RESULT]
+        if number:
+            raise OSError(number, os.strerror(number))
+
+
+_EVERYTHING: Final = (1 << 64) - 1
