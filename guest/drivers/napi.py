@@ -48,6 +48,7 @@ class Napi:
         self._masked = False
         self._unseen = 0  # word of the status of the first frame that the chip may not know of; 0: there is none
         self._queued_ns = 0  # when that frame was queued
+        self._woken = False  # just out of HLT: the chip has no more reason to linger than the driver had
         self._fence = make_fence()
 
     def start(self) -> None:
@@ -63,6 +64,7 @@ class Napi:
         while True:
             received = chip.receive(_BUDGET)
             sent = self._transmit()
+            self._woken = False
             if linger_ns:
                 now = monotonic_ns()
                 if received or sent:
@@ -80,6 +82,7 @@ class Napi:
                 cpu.sti()
                 continue  # what arrived before the unmasking raised no interrupt: look once more
             cpu.hlt(self._chip_events if self._ring_full() else self._stack_events)
+            self._woken = True
 
     def _ring_full(self) -> bool:
         chip = self._chip
@@ -111,7 +114,7 @@ class Napi:
 
         A chip that lingers sees them by itself; whether it did shows after a moment.
         """
-        if not self._linger_ns:
+        if not self._linger_ns or self._woken:
             self._kick()
         elif not (self._unseen and self._chip.still_owned(self._unseen)):  # else the earlier frame's kick will do
             self._unseen, self._queued_ns = first, monotonic_ns()
@@ -125,6 +128,8 @@ class Napi:
         cpu = self._chip.cpu
         cpu.cli()  # the handler writes RAP, too
         self._chip.write_csr(0, _SEND)
+        if self._linger_ns:
+            self._chip.receive(_BUDGET)  # an answer may be here already: it need not wait for its interrupt
         cpu.sti()
 
     def interrupt(self) -> None:
