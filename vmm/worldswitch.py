@@ -66,7 +66,6 @@ class WorldSwitch:
         "_ring_vmapp",
         "_wait",
         "_world",
-        "buffer",
         "complete",
         "count",
         "line",
@@ -97,7 +96,6 @@ class WorldSwitch:
         self.posted = _NO_SLOT  # the trap slot to complete before leaving: the device works while the guest runs on
         self.next_slot = 0  # the trap slot that the guest posts next
         self.complete: Callable[[int], None] = _nothing
-        self.buffer: Callable[[int], None] = _nothing  # takes over the access posted in a slot while vmapp gives back
         self.resumed = False  # vmapp has completed it; the caller resets this
 
     def io(self, key: int, value: int) -> int:
@@ -163,8 +161,6 @@ class WorldSwitch:
             elif state == POSTED or self._host.pending:
                 os.eventfd_write(self._kick_fd, 1)
                 kicked = True
-                if state == POSTED:
-                    self.buffer(next_state)
             else:
                 self._bell.wait_either((record, _WORLD, _HOST), (gate, next_state, state))
         self._account(left, world.REASON_HLT)
