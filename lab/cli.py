@@ -23,6 +23,7 @@ _PROGRAM: Final = "worldswitch"
 # name -> (module, what it does, in the words of --help)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "up": ("lab.commands.up", "start a stack: guest, vmm, vmapp and their network"),
+    "serve": ("lab.commands.serve", "serve the virtual NIC alone, over vfio-user, for a QEMU of your own"),
     "exec": ("lab.commands.execute", "run a program on one of the stack's machines"),
     "status": ("lab.commands.status", "show processes, settings and counters"),
     "set": ("lab.commands.change", "change settings while a stack runs, or pull its cable"),

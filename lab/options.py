@@ -13,13 +13,22 @@ from machine.config import CHOICES, Settings, load_file, make_settings, parse_va
 from machine.errors import ConfigError
 from netbackend.rate import parse_rate
 
-__all__ = ["DEFAULT_NAME", "add_name", "add_settings", "settings_from"]
+__all__ = ["DEFAULT_NAME", "add_guest", "add_name", "add_settings", "settings_from"]
 
 DEFAULT_NAME: Final = "default"
 
 _TEXTS: Final = ("name", "profile", "mode", "driver", "link", "doorbell", "pcap")
-_OPTIONS: Final = (*_TEXTS, "cpus", "profiling")
-_INTERNAL: Final = ("probe_rounds",)
+_GUEST: Final = {  # options of foreign guests: setting -> (what it is called, help)
+    "memory": ("SIZE", "QEMU's guest memory, such as 512M"),
+    "accel": ("ACCEL", " or ".join(CHOICES["accel"])),
+    "qemu": ("PROGRAM", "a QEMU with vfio-user-pci (10.1 or later), not the stock guest's"),
+    "kernel": ("FILE", "another kernel than the stock guest's"),
+    "initrd": ("FILE", "another initrd"),
+    "disk": ("IMAGE", "a raw disk image; the guest boots from it if there is no --kernel"),
+}
+_FILES: Final = ("pcap", "qemu", "kernel", "initrd", "disk")
+_OPTIONS: Final = (*_TEXTS, *_GUEST, "guest", "cpus", "profiling")
+_INTERNAL: Final = ("probe_rounds", "socket")
 _OTHERS: Final = tuple(
     field.name for field in dataclasses.fields(Settings) if field.name not in (*_OPTIONS, *_INTERNAL)
 )
@@ -47,6 +56,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="TOML", type=Path, help="settings from a file; options win over it")
 
 
+def add_guest(parser: argparse.ArgumentParser) -> None:
+    """Which guest, and what a foreign one needs; all default to None, "not given"."""
+    group = parser.add_argument_group("the guest")
+    group.add_argument("--guest", metavar="GUEST", help="builtin, or qemu: a stock kernel under QEMU, over vfio-user")
+    for key, (what, text) in _GUEST.items():
+        group.add_argument(f"--{key}", metavar=what, help=text)
+
+
 def settings_from(args: argparse.Namespace) -> Settings:
     """Checked settings: options over the file's over the profile's. ConfigError, one line, if they won't do."""
     layer = load_file(args.config) if args.config is not None else {}
@@ -56,7 +73,8 @@ def settings_from(args: argparse.Namespace) -> Settings:
     parse_rate(settings.link)
     if settings.profiling:
         check_perf_frames()
-    return settings
+    files = {key: str(Path(path).absolute()) for key in _FILES if (path := getattr(settings, key)) is not None}
+    return dataclasses.replace(settings, **files)
 
 
 def _parse_others(words: Sequence[str]) -> dict[str, Any]:

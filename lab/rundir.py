@@ -5,6 +5,8 @@ record.msgpack everything the stack has made, replaced whole each time something
 lock           held with flock() by whoever changes the directory: the supervisor for as long as it lives
 control.sock   where the supervisor answers (``lab.client``)
 log            what a detached supervisor and its processes say
+guest/         a foreign guest's folder: its sockets (``lab.foreign``)
+console        what a foreign guest prints, unless it has the terminal
 ============== ============================================================================================
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -43,6 +46,8 @@ class RunDirectory:
         self.path = base / name
         self.socket = self.path / "control.sock"
         self.log = self.path / "log"
+        self.guest = self.path / "guest"
+        self.console = self.path / "console"
         self._record = self.path / "record.msgpack"
         self._lock = self.path / "lock"
         self._lock_fd = -1
@@ -121,7 +126,8 @@ class RunDirectory:
             return
         self.socket.unlink(missing_ok=True)
         if not keep_record:
-            for file in (self._record, self.path / "record.new", self.log, self._lock):
+            shutil.rmtree(self.guest, ignore_errors=True)
+            for file in (self._record, self.path / "record.new", self.log, self.console, self._lock):
                 file.unlink(missing_ok=True)
             for directory in (self.path, self.path.parent):
                 with contextlib.suppress(OSError):  # not empty: of other stacks, or of somebody's own files

@@ -1,19 +1,18 @@
 """A running stack: shared objects, doorbells and the three processes, created together and ended together.
 
 ``Stack`` knows nothing of networks or run directories; it is given the two TAPs. The supervisor
-(``lab.supervisor``), the benchmarks and the tests all start stacks through it.
+(``lab.supervisor``), the benchmarks and the tests all start stacks through it. With a foreign guest (``lab.foreign``)
+the guest is a program of another's making, or nobody, and vmm and vmapp are served by a socket.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import secrets
 import select
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -21,11 +20,13 @@ from typing import Any, Final
 
 import posix_ipc
 
-from lab.perfsupport import INTERPRETER_OPTIONS, remove_maps
+from lab.child import Child, epitaph, reap, spawn_role
+from lab.foreign import ForeignGuest
+from lab.perfsupport import remove_maps
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
-from machine.errors import ConfigError, ControlError, ProcessDiedError, StartInterruptedError
+from machine.errors import ConfigError, ProcessDiedError, StartInterruptedError
 from machine.launch import ROLES, SETTINGS_SIGNAL
 from machine.shm import attach, create
 from machine.trace import TRACE_BYTES
@@ -45,32 +46,35 @@ _EVENTS: Final = {
 }
 
 
-@dataclasses.dataclass(slots=True)
-class _Child:
-    role: str
-    process: subprocess.Popen[bytes]
-    control: Channel
-    pidfd: int
-
-
 class Stack:
     """Guest, vmm and vmapp. Use as a context manager, or call ``close``; both may happen twice.
 
     ``guest_tap``, ``host_tap``: non-blocking TAP descriptors; they stay the caller's, as does ``capture``, the open
-    file that vmapp writes a pcapng capture to. ``mac``: six bytes.
+    file that vmapp writes a pcapng capture to. ``mac``: six bytes. ``foreign``: the guest, if it is not ours; it goes
+    with a setting.
     """
 
     def __init__(
-        self, settings: Settings, guest_tap: int, host_tap: int, mac: bytes, capture: int | None = None
+        self,
+        settings: Settings,
+        guest_tap: int,
+        host_tap: int,
+        mac: bytes,
+        capture: int | None = None,
+        foreign: ForeignGuest | None = None,
     ) -> None:
+        if settings.foreign != (foreign is not None):
+            raise ConfigError(f"guest {settings.guest}: whoever starts it has to bring what it needs")
         self.settings = settings
+        self._foreign = foreign
+        self._roles = ROLES if foreign is None else tuple(role for role in ROLES if role != "guest")
         self.counters: dict[str, memoryview] = {}
         self._taps = {"guest": guest_tap, "vmapp": host_tap}
         self._capture = capture
         self._mac = mac
         self._stops: tuple[int, ...] = ()
         self._fds: dict[str, int] = {}
-        self._children: dict[str, _Child] = {}
+        self._children: dict[str, Child] = {}
         self._semaphores: dict[str, str] = {}
         self.world = memoryview(b"")
         self.lance = memoryview(b"")
@@ -86,19 +90,24 @@ class Stack:
         """
         self._stops = tuple(stops)
         self._create_objects()
-        for role in ROLES:
+        for role in self._roles:
             self._spawn(role)
         spawned()
-        for child in self._children.values():
-            child.control.send(self._record(child.role))
+        for role in self._roles:
+            self.send(role, self._record(role))
         deadline = time.monotonic() + _START_SECONDS
-        for child in self._children.values():
-            self._expect(child, "ready", deadline)
+        for role in self._roles:
+            self._expect(self._children[role], "ready", deadline)
         self._unlink_semaphores()
         enable_host_interrupts(self._taps["vmapp"], self.pids["vmm"])
-        for role in ("vmapp", "vmm", "guest"):
-            self._children[role].control.send({"command": "go"})
-        self._expect(self._children["guest"], "running", deadline)
+        for role in reversed(self._roles):
+            self.send(role, {"command": "go"})
+        if self._foreign is None:
+            self._expect(self._children["guest"], "running", deadline)
+        elif self._foreign.words:
+            self._children["guest"] = self._foreign.spawn("guest", self.settings.cpus)
+            spawned()
+            self._expect(self._children["vmm"], "running", deadline)  # when it has asked the device for something
         self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:
@@ -111,6 +120,7 @@ class Stack:
             *((f"trace-{role}", TRACE_BYTES) for role in ROLES),
         ):
             self._fds[name] = create(name, size)
+        self._fds |= {f"dma-{role}": end.detach() for role, end in zip(("vmm", "vmapp"), _pair(), strict=True)}
         for name in sorted({event for events in _EVENTS.values() for event in events}):
             self._fds[name] = os.eventfd(0, os.EFD_CLOEXEC)
         for role in ROLES:
@@ -131,8 +141,11 @@ class Stack:
 
     def _role_fds(self, role: str) -> dict[str, int]:
         names = (*_PAGES[role], *_EVENTS[role])
-        fds = {name: self._fds[name] for name in names}
-        fds |= {name: self._fds[f"{name}-{role}"] for name in ("counters", "trace")}
+        own = ("counters", "trace") if self._foreign is None else ("counters", "trace", "dma")
+        fds = {name: self._fds[name] for name in names if self._foreign is None or name != "ram"}
+        fds |= {name: self._fds[f"{name}-{role}"] for name in own}
+        if role == "vmm" and self._foreign is not None:
+            fds["listener"] = self._foreign.listener.fileno()
         if role in self._taps:
             fds["tap"] = self._taps[role]
         if role == "vmapp" and self._capture is not None:
@@ -140,18 +153,7 @@ class Stack:
         return fds
 
     def _spawn(self, role: str) -> None:
-        here, there = Channel.pair()
-        options = INTERPRETER_OPTIONS if self.settings.profiling else ()
-        inherited = (*self._role_fds(role).values(), there.fileno())
-        process = subprocess.Popen(
-            [sys.executable, *options, "-P", "-m", role, str(there.fileno())],
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            process_group=0,  # the terminal's Ctrl-C is for the supervisor
-        )
-        there.close()
-        self._children[role] = _Child(role, process, here, os.pidfd_open(process.pid))
+        self._children[role] = spawn_role(role, self._role_fds(role).values(), profiling=self.settings.profiling)
 
     def _record(self, role: str) -> Message:
         return {
@@ -163,11 +165,12 @@ class Stack:
             "parent": os.getpid(),
         }
 
-    def _expect(self, child: _Child, event: str, deadline: float) -> Message:
+    def _expect(self, child: Child, event: str, deadline: float) -> Message:
         """Waits for the child's message; whichever process dies first ends the wait."""
         while True:
+            control = self._control(child.role)
             poll = select.poll()
-            poll.register(child.control.fileno(), select.POLLIN)
+            poll.register(control.fileno(), select.POLLIN)
             for other in self._children.values():
                 poll.register(other.pidfd, select.POLLIN)
             for fd in self._stops:
@@ -177,8 +180,8 @@ class Stack:
                 raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
             if any(fd in self._stops for fd, _ in ready):
                 raise StartInterruptedError("the start was interrupted; everything is removed again")
-            if any(fd == child.control.fileno() for fd, _ in ready):
-                message = child.control.receive(1.0)
+            if any(fd == control.fileno() for fd, _ in ready):
+                message = control.receive(1.0)
                 if message is not None and message.get("event") == event:
                     return message
                 if message is not None and message.get("event") == "failed":
@@ -202,18 +205,28 @@ class Stack:
     @property
     def controls(self) -> dict[str, Channel]:
         """Role -> control channel, readable when the process says something; {"event": "notice"} is for the user."""
-        return {role: child.control for role, child in self._children.items()}
+        return {role: child.control for role, child in self._children.items() if child.control is not None}
+
+    def _control(self, role: str) -> Channel:
+        control = self._children[role].control
+        assert control is not None
+        return control
 
     def died(self) -> str | None:
         """One line on the first process found dead, its own last words included; None while all live."""
         for child in self._children.values():
             if child.process.poll() is not None:
-                return _epitaph(child)
+                return epitaph(child)
         return None
+
+    @property
+    def powered_off(self) -> bool:
+        """Whether a foreign guest has ended of its own accord, as a machine that is switched off."""
+        return self._foreign is not None and "guest" in self._children and self._children["guest"].process.poll() == 0
 
     def send(self, role: str, message: dict[str, Any]) -> None:
         """A control message to one process."""
-        self._children[role].control.send(message)
+        self._control(role).send(message)
 
     def ask(self, role: str, event: str, seconds: float) -> Message:
         """The next ``event`` from one process; ProcessDiedError when one dies first or time runs out."""
@@ -235,7 +248,7 @@ class Stack:
     def tell(self, role: str, message: Message) -> None:
         """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
         child = self._children[role]
-        child.control.send(message)
+        self.send(role, message)
         signal.pidfd_send_signal(child.pidfd, SETTINGS_SIGNAL)
         answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS)
         if "refused" in answer:
@@ -245,12 +258,7 @@ class Stack:
 
     def close(self) -> None:
         """Ends the processes, gently and then not, and gives every shared object back."""
-        for child in self._children.values():
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
-        deadline = time.monotonic() + _END_SECONDS
-        for child in self._children.values():
-            _reap(child, deadline)
+        reap(self._children.values(), _END_SECONDS)
         if self.settings.profiling:
             remove_maps(self.pids.values())
         self._children = {}
@@ -273,28 +281,6 @@ class Stack:
         self.close()
 
 
-def _epitaph(child: _Child) -> str:
-    status = child.process.returncode
-    how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
-    with contextlib.suppress(ControlError):
-        message = child.control.receive(0.0)
-        if message is not None and "message" in message:
-            how += f": {message['message']}"
-    return f"process {child.role} (pid {child.process.pid}) {how}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal other than the first and the last has no name
-        return f"signal {number}"
-
-
-def _reap(child: _Child, deadline: float) -> None:
-    try:
-        child.process.wait(max(0.0, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        child.process.kill()
-        child.process.wait()
-    child.control.close()
-    os.close(child.pidfd)
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """The way of a foreign guest's memory from the vmm to vmapp (``machine.dma``)."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from lab import processes, recovery, status
+from lab.foreign import foreign_guest
 from lab.livechange import CABLE, changed
 from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
@@ -44,9 +45,13 @@ class Supervisor:
     """One stack, from its first namespace to the last removal. ``say`` takes one line for the user.
 
     ``epitaph``: a stack that ends by itself leaves a record that says why, for ``status``; for detached ones.
+    ``terminal``: a foreign guest has this process's terminal as its console.
     """
 
-    def __init__(self, settings: Settings, stops: StopRequests, say: Say, *, epitaph: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, stops: StopRequests, say: Say, *, epitaph: bool = False, terminal: bool = False
+    ) -> None:
+        self._terminal = terminal
         self.settings = settings
         self.plan = NetworkPlan(settings.name)
         self.directory = RunDirectory(settings.name)
@@ -132,7 +137,10 @@ class Supervisor:
             undo.callback(os.close, capture)
         network = self._network = undo.enter_context(build(self.plan, parse_rate(settings.link), self._note_network))
         mac = bytes.fromhex(self.plan.guest.mac.replace(":", ""))
-        stack = self._stack = Stack(settings, network.guest_tap, network.host_tap, mac, capture)
+        foreign = None
+        if settings.foreign:
+            foreign = undo.enter_context(foreign_guest(settings, self.plan, self.directory, terminal=self._terminal))
+        stack = self._stack = Stack(settings, network.guest_tap, network.host_tap, mac, capture, foreign)
         undo.callback(stack.close)
         self._stops.check()
         stack.start(self._stops.fds, self._note_processes)
@@ -170,6 +178,9 @@ class Supervisor:
             poll.register(fd, select.POLLIN)
         while True:
             ready = [fd for fd, _ in poll.poll()]
+            if stack.powered_off:
+                self._say(f"the guest is switched off: stack {self.settings.name!r} is down")
+                return
             died = stack.died()
             if died is not None:
                 raise ProcessDiedError(f"{died}; stack {self.settings.name!r} is down")

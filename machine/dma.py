@@ -41,16 +41,17 @@ class DmaChannel:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(False)
 
     def send(self, change: Change, fd: int | None = None) -> None:
         """Passes a change on; OSError if vmapp is gone, or has not taken over the earlier ones."""
         packet = _CHANGE.pack(change.kind, change.writable, change.address, change.size, change.offset)
-        socket.send_fds(self._socket, [packet], [] if fd is None else [fd], socket.MSG_DONTWAIT)
+        socket.send_fds(self._socket, [packet], [] if fd is None else [fd])
 
     def receive(self) -> tuple[Change, int | None] | None:
         """The next change and its descriptor, which is the caller's from now on; None if there is none."""
         try:
-            packet, fds, _, _ = socket.recv_fds(self._socket, _CHANGE.size, 1, socket.MSG_DONTWAIT)
+            packet, fds, _, _ = socket.recv_fds(self._socket, _CHANGE.size, 1)
         except BlockingIOError:
             return None
         except OSError as error:

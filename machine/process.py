@@ -11,12 +11,13 @@ import psutil
 
 from machine.errors import ConfigError, SetupError
 
-__all__ = ["die_with_parent", "drop_privileges", "pin", "set_name"]
+__all__ = ["NOBODY", "die_with_parent", "drop_privileges", "leave_network", "pin", "set_name"]
 
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
-_NOBODY: Final = 65534  # the overflow uid and gid, which owns nothing
+_CLONE_NEWNET: Final = 0x4000_0000  # linux/sched.h
+NOBODY: Final = 65534  # the overflow uid and gid, which owns nothing
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +51,12 @@ def pin(cpus: tuple[int, ...]) -> None:
         raise ConfigError(f"cannot run on CPU {','.join(map(str, cpus))}: {error}") from error
 
 
+def leave_network() -> None:
+    """Moves this process into an empty network namespace of its own, if it has the privilege."""
+    if os.geteuid() == 0 and _libc.unshare(_CLONE_NEWNET):
+        raise SetupError(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+
+
 def drop_privileges() -> None:
     """Becomes an unprivileged user for good: no capability, no file of anybody's, no way back.
 
@@ -57,6 +64,6 @@ def drop_privileges() -> None:
     """
     if os.geteuid() == 0:
         os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)  # the kernel clears every capability set with the last uid 0
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)  # the kernel clears every capability set with the last uid 0
     _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))

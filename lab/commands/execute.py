@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"what shall {args.machine} run? worldswitch exec {args.machine} -- COMMAND...")
     require_root()
     record = running_record(RunDirectory(args.name))
+    if args.machine == "guest" and record["settings"].get("guest", "builtin") != "builtin":
+        raise StackError("a guest with a kernel of its own has no namespace here: use its console")
     namespaces.enter(_namespace(record, args.machine))
     pin(cpus_of(args.machine, tuple(record["settings"]["cpus"])))
     return _become(args.words)

@@ -1,38 +1,46 @@
-"""``worldswitch up``: starts a stack and looks after it, in the foreground or as a daemon."""
+"""``worldswitch up``: starts a stack and looks after it, in the foreground or as a daemon.
+
+With a foreign guest in the foreground, the terminal is the guest's console: Ctrl-C reaches the guest, and Ctrl-A X is
+the way out.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-from pathlib import Path
+import sys
+import termios
+from collections.abc import Iterator
 from typing import Final
 
 from lab import daemon
 from lab.complaint import complain
-from lab.options import DEFAULT_NAME, add_settings, settings_from
+from lab.options import DEFAULT_NAME, add_guest, add_settings, settings_from
 from lab.preflight import check_machine
+from lab.rundir import RunDirectory
 from lab.stops import StopRequests
 from machine.config import Settings
 from machine.control import Channel, Message
-from machine.errors import ControlError, StackError, WorldswitchError
+from machine.errors import ConfigError, ControlError, StackError, WorldswitchError
 
 __all__ = ["configure", "run", "summary"]
 
 _PATIENCE_SECONDS: Final = 60.0
+_SHOWN: Final = ("profile", "mode", "driver", "link", "doorbell")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The settings, and whether to stay."""
     add_settings(parser)
+    add_guest(parser)
     parser.add_argument("--detach", action="store_true", help="return when the stack is up")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when the stack was ended on request, or (--detach) is up."""
     settings = settings_from(args)
-    if settings.pcap is not None:
-        settings = dataclasses.replace(settings, pcap=str(Path(settings.pcap).absolute()))
+    if settings.guest == "none":
+        raise ConfigError("a stack whose guest is not started here: `worldswitch serve SOCKET`")
     check_machine()
     return _detached(settings) if args.detach else _foreground(settings)
 
@@ -44,31 +52,61 @@ def summary(settings: Settings, *, detached: bool) -> str:
     plan = NetworkPlan(settings.name)
     option = "" if settings.name == DEFAULT_NAME else f" --name {settings.name}"
     addresses = "   ".join(f"{role} {plan.stations[role].address}" for role in ("guest", "host", "peer", "native"))
-    chosen = {key: getattr(settings, key) for key in ("profile", "mode", "driver", "link", "doorbell")}
+    shown = ("profile", "mode", "link", "guest", "memory", "accel") if settings.foreign else _SHOWN
+    chosen = {key: getattr(settings, key) for key in shown}
     cpus = ",".join(map(str, settings.cpus))
     lines = [
         f"stack {settings.name} is up: "
         + ", ".join(f"{key} {value}" for key, value in chosen.items())
         + f", CPU {cpus}",
         f"  {addresses}",
-        "try",
-        f"  worldswitch exec{option} guest -- ping -c 3 {plan.peer.address}",
-        f"  worldswitch status{option}",
-        f"  worldswitch down{option}" if detached else f"end it with Ctrl-C, or worldswitch down{option}",
+        *(_console(settings, option, detached) if settings.foreign else _try(plan.peer.address, option, detached)),
     ]
     return "\n".join(lines)
 
 
+def _try(peer: str, option: str, detached: bool) -> Iterator[str]:
+    yield "try"
+    yield f"  worldswitch exec{option} guest -- ping -c 3 {peer}"
+    yield f"  worldswitch status{option}"
+    yield f"  worldswitch down{option}" if detached else f"end it with Ctrl-C, or worldswitch down{option}"
+
+
+def _console(settings: Settings, option: str, detached: bool) -> Iterator[str]:
+    """What there is to know about the guest's console."""
+    if detached:
+        yield f"  console {RunDirectory(settings.name).console}"
+        yield f"  worldswitch status{option}"
+        yield f"  worldswitch down{option}"
+    else:
+        yield f"this is the guest's console; power the guest off, or press Ctrl-A X, or worldswitch down{option}"
+
+
 def _foreground(settings: Settings) -> int:
-    with StopRequests() as stops:
+    with StopRequests() as stops, _kept_terminal():
         from lab.supervisor import Supervisor
 
         def up() -> None:
             with contextlib.suppress(OSError):  # nobody reads it: no reason to end
                 print(summary(settings, detached=False), flush=True)
 
-        Supervisor(settings, stops, complain).run(lambda: None, up)
+        Supervisor(settings, stops, complain, terminal=True).run(lambda: None, up)
     return 0
+
+
+@contextlib.contextmanager
+def _kept_terminal() -> Iterator[None]:
+    """Puts the terminal's modes back: a QEMU that was killed has left it raw."""
+    try:
+        modes = termios.tcgetattr(sys.stdin.fileno())
+    except (termios.error, OSError, ValueError):  # no terminal, or no standard input at all
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
 
 
 def _detached(settings: Settings) -> int:

@@ -52,14 +52,14 @@ def events_of(trace: Trace, pids: Mapping[str, int], turns: Iterable[Turn] = ())
     """All events: names first, then slices and arrows in order of time. Times count from the trace's begin."""
     scheduled = sorted(turns)
     yield from _names(pids, sorted({turn.cpu for turn in scheduled}))
-    found = [_slice(record, pids[role], trace.begin) for role in ROLES for record in trace.records[role]]
+    found = [_slice(record, pids[role], trace.begin) for role in pids for record in trace.records[role]]
     found += [_turn(turn, trace.begin) for turn in scheduled]
     found += _flows(trace, pids)
     yield from sorted(found, key=lambda event: event["ts"])
 
 
 def _names(pids: Mapping[str, int], cpus: Iterable[int]) -> Iterator[Event]:
-    for place, role in enumerate(ROLES):
+    for place, role in enumerate(role for role in ROLES if role in pids):  # a foreign guest may not be ours to show
         yield from _process(pids[role], role, place)
         yield _meta("thread_name", pids[role], pids[role], role)
     for cpu in cpus:

@@ -10,7 +10,6 @@ from typing import Final
 from lab.stack import Stack
 from machine.control import Message
 from machine.errors import ProcessDiedError, SetupError, StackError
-from machine.launch import ROLES
 from machine.trace import TRACE_BYTES
 
 __all__ = ["LONGEST_SECONDS", "serve_trace", "switch_tracing"]
@@ -29,7 +28,7 @@ def switch_tracing(stack: Stack, seconds: float) -> None:
     if until:
         _reserve(stack)
     try:
-        for role in ROLES:
+        for role in stack.controls:
             stack.tell(role, {"trace": until})
     except BaseException:
         if until:

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from lab.stack import Stack, _Child
+from lab.child import Child
+from lab.stack import Stack
 from machine.control import Channel
 from machine.counters import indices
 from machine.lance.state import STATE_WORDS
@@ -41,7 +42,7 @@ class HostileStack(Stack):
             process_group=0,
         )
         there.close()
-        self._children[role] = _Child(role, process, here, os.pidfd_open(process.pid))
+        self._children[role] = Child(role, process, here, os.pidfd_open(process.pid))
 
 
 class Canary:

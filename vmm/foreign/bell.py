@@ -27,8 +27,13 @@ class ClientBell:
         self._gate = gate
         self._all: tuple[int, ...] = (fd,)
         self._poll = self._make_poll()
+        self._pending: Callable[[], bool] = lambda: False
         self.ring: Callable[[], object] = partial(os.eventfd_write, fd, 1)
         self.poke = self.ring
+
+    def listen(self, pending: Callable[[], bool]) -> None:
+        """``pending``: whether the client has asked for something that has been received already."""
+        self._pending = pending
 
     def watch(self, descriptors: Sequence[int]) -> None:
         """The client's descriptors are these now."""
@@ -43,12 +48,14 @@ class ClientBell:
 
     def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
         """During a world switch: sleeps until vmapp rings, but lets it know of a client."""
+        if self._gate[SLOT] != POSTED and self._pending():
+            self._gate[SLOT] = POSTED
         if self._gate[SLOT] == POSTED:  # it knows already; a hang-up, too, would make poll() return for ever
-            os.eventfd_read(self._fd)
+            self._take()
             return
         for fd, _ in self._poll.poll():
             if fd == self._fd:
-                os.eventfd_read(fd)
+                self._take()
             else:
                 self._gate[SLOT] = POSTED
 
@@ -63,8 +70,15 @@ class ClientBell:
         else:
             ready, _, _ = select.select(self._all, (), (), seconds)  # poll() counts in milliseconds
         if self._fd in ready:
-            os.eventfd_read(self._fd)
+            self._take()
         return bool(ready)
+
+    def _take(self) -> None:
+        """Takes all rings so far; sleeps while there is none."""
+        try:
+            os.eventfd_read(self._fd)
+        except InterruptedError:
+            pass  # a signal handler has run, and may have changed what the caller waits for
 
     def attended(self) -> None:
         """The client's request is being looked at: nothing waits for the time being."""

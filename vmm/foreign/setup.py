@@ -50,6 +50,7 @@ def prepare(station: Station) -> Callable[[], None]:
     function = LanceFunction(station, registers, lance, switch, windows, dispatcher, ports)
     server = Server(socket.socket(fileno=station.fds["listener"]), function, _log)
     line.connect(server.interrupt)
+    bell.listen(lambda: server.pending)
     live = LiveSettings(station, registers, combining, lance, dispatcher, host)
 
     def attached() -> None:

@@ -1,0 +1,86 @@
+"""What a stack needs for a guest of another's making: a listening socket, a folder, and perhaps a program to start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import qemu
+from lab.child import Child, spawn_program
+from lab.rundir import RunDirectory
+from machine.config import Settings
+from machine.errors import ConfigError
+from machine.process import NOBODY
+from netbackend.plan import NetworkPlan
+from vmm.vfiouser.listen import listen
+
+__all__ = ["ForeignGuest", "foreign_guest", "socket_path"]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignGuest:
+    """``listener``: where the vmm serves it. ``words``: the program, started in ``folder``; empty: others will come.
+
+    ``fds``: what the program inherits. ``console``: the file that it prints to; None: the terminal.
+    """
+
+    listener: socket.socket
+    folder: Path
+    words: tuple[str, ...] = ()
+    fds: tuple[int, ...] = ()
+    console: int | None = None
+
+    def spawn(self, role: str, cpus: Iterable[int]) -> Child:
+        """Starts the program."""
+        return spawn_program(role, self.words, self.fds, self.folder, cpus, self.console)
+
+
+def socket_path(settings: Settings, directory: RunDirectory) -> Path:
+    """Where the device is served."""
+    return Path(settings.socket) if settings.socket is not None else directory.guest / qemu.SOCKET
+
+
+@contextlib.contextmanager
+def foreign_guest(
+    settings: Settings, plan: NetworkPlan, directory: RunDirectory, *, terminal: bool
+) -> Iterator[ForeignGuest]:
+    """All of it, and none of it afterwards. ``terminal``: the guest's console is this process's own.
+
+    SetupError or ConfigError, one line, if the image, the disk or the socket's path won't do.
+    """
+    path = socket_path(settings, directory)
+    with contextlib.ExitStack() as undo:
+        directory.guest.mkdir(mode=0o700, exist_ok=True)
+        undo.callback(shutil.rmtree, directory.guest, ignore_errors=True)
+        os.chown(directory.guest, NOBODY, NOBODY)  # QEMU's place, and the only one: it makes its own socket there
+        listener = undo.enter_context(listen(path))
+        undo.callback(path.unlink, missing_ok=True)
+        if settings.guest == "none":
+            yield ForeignGuest(listener, directory.guest)
+            return
+        os.chown(path, NOBODY, NOBODY)
+        disk = None if settings.disk is None else _open_disk(settings.disk, undo)
+        console = None if terminal else _open_console(directory.console, undo)
+        words = qemu.command(settings, plan, disk)
+        yield ForeignGuest(listener, directory.guest, words, () if disk is None else (disk,), console)
+
+
+def _open_disk(path: str, undo: contextlib.ExitStack) -> int:
+    """The disk image, opened with the user's rights, which QEMU does not have."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"--disk {path}: {error.strerror}") from None
+    undo.callback(os.close, fd)
+    return fd
+
+
+def _open_console(path: Path, undo: contextlib.ExitStack) -> int:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    undo.callback(os.close, fd)
+    return fd

@@ -1,0 +1,60 @@
+"""QEMU's command line: a PC whose only network card is ours, behind a vfio-user socket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from lab.guestconsole import channel_options
+from lab.guestimage import find_image
+from machine.config import Settings
+from netbackend.plan import PREFIX_LENGTH, NetworkPlan
+
+__all__ = ["CHANNEL", "SOCKET", "client_options", "command", "kernel_arguments"]
+
+SOCKET: Final = "vfio.sock"  # in the guest's folder, which is where QEMU is started
+CHANNEL: Final = "channel.sock"  # the command channel (lab.guestconsole)
+
+_CONSOLE: Final = ("-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console")  # mux: Ctrl-A X
+_CONFINED: Final = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+def client_options(memory: str, socket: str) -> list[str]:
+    """The options that connect a QEMU of 10.1 or later to a device served at ``socket``.
+
+    Guest memory must be a shared memfd, which QEMU seals: vmapp maps it.
+    """
+    device = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": socket}}
+    return [
+        *("-object", f"memory-backend-memfd,id=memory,size={memory},share=on"),
+        *("-machine", "pc,memory-backend=memory", "-m", memory, "-nic", "none"),
+        *("-device", json.dumps(device, separators=(",", ":"))),
+    ]
+
+
+def kernel_arguments(plan: NetworkPlan) -> str:
+    """The guest kernel's command line: its console, and for the stock guest's init who it is in the network."""
+    address = f"worldswitch.address={plan.guest.address}/{PREFIX_LENGTH}"
+    return f"console=ttyS0 quiet {address} worldswitch.peer={plan.peer.address}"
+
+
+def command(settings: Settings, plan: NetworkPlan, disk: int | None) -> tuple[str, ...]:
+    """The whole command line, for a start in the guest's folder. ``disk``: descriptor of a disk image.
+
+    It boots the stock guest's kernel and initrd, those that were given, or the disk if there is one and no kernel.
+    SetupError if the image is not there, ConfigError for a file that is not.
+    """
+    qemu, kernel, initrd = (
+        None if it is None else Path(it) for it in (settings.qemu, settings.kernel, settings.initrd)
+    )
+    image = find_image(qemu, kernel, initrd)
+    words = [*image.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", _CONFINED]
+    words += ["-accel", settings.accel, "-cpu", "max" if settings.accel == "tcg" else "host"]
+    words += client_options(settings.memory, SOCKET)
+    words += [*_CONSOLE, *channel_options(Path(CHANNEL))]
+    if disk is not None:
+        words += ["-add-fd", f"fd={disk},set=1", "-drive", "file=/dev/fdset/1,format=raw,if=ide"]
+    if disk is None or kernel is not None:
+        words += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_arguments(plan)]
+    return tuple(words)
