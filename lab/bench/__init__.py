@@ -23,6 +23,7 @@ BENCHES: Final = {
     "handoff": "round trips: two bare processes, a trap the vmm answers, a trap that switches to vmapp",
     "idle": "idle share of the CPU while the guest sends, by optimisation (Table 3)",
     "latency": "where the one OUT that transmits spends its time, segment by segment (Figure 5)",
+    "ping": "round-trip times by ping, native, 2.0 and optimised, warm and cold",
     "sweep": "throughput against operation size, with the whole CPU and with half of it (Figure 6)",
     "throughput": "TCP both ways, native and each mode, at 100 Mb/s and 1 Gb/s",
 }

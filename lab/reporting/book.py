@@ -16,6 +16,7 @@ from lab.reporting.handoffs import handoff
 from lab.reporting.latency import latency
 from lab.reporting.machine_time import idle, sweep
 from lab.reporting.page import render
+from lab.reporting.ping import ping
 from lab.reporting.plots import Drawing, draw
 from lab.reporting.results import Collection
 from lab.reporting.throughput import limits, throughput
@@ -36,6 +37,7 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     combining,
     counts,
     handoff,
+    ping,
     limits,
 )
 _FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python")

@@ -16,6 +16,7 @@ __all__ = [
     "handoff",
     "idle",
     "latency",
+    "ping",
     "sample",
     "store",
     "sweep",
@@ -95,6 +96,15 @@ def handoff() -> Samples:
         sample(layer, metric, nanoseconds, 0, **keys)
         for layer, nanoseconds in (("raw", 6000), ("vmm", 12000), ("vmapp", 24000))
         for metric in ("round_trip_p50", "round_trip_p99")
+    ]
+
+
+def ping() -> Samples:
+    """Three answers each, native and optimised, at one pace."""
+    return [
+        sample(name, "rtt_ms", value + n / 100, unit="ms", profile="fast", pace_ms=5.0)
+        for name, value in (("native", 0.1), ("optimised", 0.2))
+        for n in range(3)
     ]
 
 

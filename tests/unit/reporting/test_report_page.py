@@ -25,13 +25,14 @@ from tests.kit.results import (
     handoff,
     idle,
     latency,
+    ping,
     sample,
     store,
     sweep,
     throughput,
 )
 
-BENCHES = ("throughput", "latency", "breakdown", "sweep", "idle", "combining", "counts", "handoff")
+BENCHES = ("throughput", "latency", "breakdown", "sweep", "idle", "combining", "counts", "ping", "handoff")
 VOID = {"meta", "path", "use", "rect", "br"}
 
 
@@ -58,6 +59,7 @@ def everything(directory: Path) -> None:
     store(directory, "counts", counts())
     store(directory, "handoff", handoff())
     store(directory, "latency", latency())
+    store(directory, "ping", ping())
     store(
         directory, "combining", [sample("combining off", "idle_share", 0.1), sample("combine_cap 3", "idle_share", 0.2)]
     )
