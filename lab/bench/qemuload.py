@@ -1,0 +1,135 @@
+"""What is asked of a stock guest in a measurement: pings, TCP both ways, and reads of a register, one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lab.bench.rounds import Effort
+from lab.bench.samples import median, percentile
+from lab.guestconsole import GuestConsole
+from lab.load import iperf3
+from lab.load.ping import ping
+from lab.load.place import Place, find_program, first_line, started
+from machine.errors import BenchError
+
+__all__ = [
+    "UNITS",
+    "Guest",
+    "access_cost",
+    "frames",
+    "interrupts",
+    "per_packet",
+    "round_trips",
+    "transfer",
+]
+
+_INTERFACE: Final = "eth0"
+
+UNITS: Final = {
+    "rtt_p50_ms": "ms",
+    "rtt_p99_ms": "ms",
+    "goodput_mbps": "Mb/s",
+    "sent_mbps": "Mb/s",
+    "retransmits": "segments",
+    "irqs_per_packet": "1",
+    "port_accesses_per_packet": "1",
+    "world_switches_per_packet": "1",
+    "access_us": "us",
+}
+"""Unit of every metric. Packets: frames through the NIC, both ways, as the guest's kernel counts them."""
+
+_PINGS: Final = 200
+_PING_INTERVAL: Final = 0.01
+_GRACE_SECONDS: Final = 20.0
+_AGREEMENT: Final = 0.1  # by how much sender and receiver may differ: what still is in buffers when time is up
+_READS: Final = 1000
+_BLOCKS: Final = 5  # by turns, so that a machine that becomes slower does so for both
+_ACCESSES_A_READ: Final = 2  # pcnet32_get_stats: RAP = 112, then RDP
+_START_SECONDS: Final = 10.0
+
+# The statistics are read from the chip's missed-frame counter each time; the MTU is a word in the kernel's memory.
+_STATISTIC: Final = f"/sys/class/net/{_INTERFACE}/statistics/rx_missed_errors"
+_MEMORY: Final = f"/sys/class/net/{_INTERFACE}/mtu"
+_TIMED: Final = """\
+timed() {{
+    i=0 from=$EPOCHREALTIME
+    while [ $i -lt {reads} ]; do read -r x <$1; i=$((i + 1)); done
+    echo $from $EPOCHREALTIME
+}}
+timed {path}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A stock guest that runs: its console, its address, and the machine at the other end of its wire."""
+
+    console: GuestConsole
+    address: str
+    peer: Place
+
+
+def round_trips(guest: Guest, effort: Effort) -> dict[str, float]:
+    """Of pings from the peer, which has a clock that nobody emulates. BenchError if one is lost."""
+    count = min(_PINGS, max(20, int(effort.seconds / _PING_INTERVAL)))
+    result = ping(guest.peer, guest.address, count=count, interval=_PING_INTERVAL)
+    if result.lost:
+        raise BenchError(f"{result.lost} of {result.sent} pings to the guest were lost")
+    return {"rtt_p50_ms": median(result.rtts_ms), "rtt_p99_ms": percentile(result.rtts_ms, 99)}
+
+
+def transfer(guest: Guest, direction: str, effort: Effort) -> dict[str, float]:
+    """One TCP connection by iperf3, ``direction`` "transmit" (the guest sends) or "receive".
+
+    BenchError unless sender and receiver agree on what was carried.
+    """
+    seconds, warm_up = math.ceil(effort.seconds), math.ceil(effort.warm_up)
+    program = find_program("iperf3", "iperf3")
+    options = f"-J -t {seconds} -O {warm_up}" + (" -R" if direction == "receive" else "")
+    with started([program, "-s", "-1", "-B", guest.peer.address, "--forceflush"], guest.peer) as server:
+        while "listening" not in first_line(server, "iperf3 server", _START_SECONDS):
+            pass
+        answer = guest.console.run(f"iperf3 -c {guest.peer.address} {options}", seconds + warm_up + _GRACE_SECONDS)
+    result = iperf3.tcp_result(report := iperf3.parse(answer.output))
+    sent = report["end"]["sum_sent"]["bits_per_second"] / 1e6
+    if abs(sent - result.goodput_mbps) > _AGREEMENT * sent:
+        raise BenchError(f"the sender says {sent:.1f} Mb/s, the receiver {result.goodput_mbps:.1f}: do not believe it")
+    return {"goodput_mbps": result.goodput_mbps, "sent_mbps": sent, "retransmits": result.retransmits}
+
+
+def access_cost(guest: Guest) -> dict[str, float]:
+    """Microseconds that the guest takes for one port access, by its own clock.
+
+    A statistic is read many times, for which the driver makes two accesses, and so is a file that needs none.
+    """
+    pairs = [(_seconds_of_reads(guest, _STATISTIC), _seconds_of_reads(guest, _MEMORY)) for _ in range(_BLOCKS)]
+    extra = median(device for device, _ in pairs) - median(memory for _, memory in pairs)
+    return {"access_us": max(0.0, extra) / (_READS * _ACCESSES_A_READ) * 1e6}
+
+
+def _seconds_of_reads(guest: Guest, path: str) -> float:
+    first, last = guest.console.check(_TIMED.format(reads=_READS, path=path), _GRACE_SECONDS).split()
+    return float(last) - float(first)
+
+
+def frames(console: GuestConsole) -> int:
+    """Frames sent and received so far, as the driver counts them."""
+    folder = f"/sys/class/net/{_INTERFACE}/statistics"
+    return sum(map(int, console.check(f"cat {folder}/tx_packets {folder}/rx_packets").split()))
+
+
+def interrupts(console: GuestConsole) -> int:
+    """Interrupts that the driver has been called for so far (/proc/interrupts, on one CPU)."""
+    for line in console.check("cat /proc/interrupts").splitlines():
+        words = line.split()
+        if words and words[-1] == _INTERFACE:
+            return int(words[1])
+    raise BenchError(f"the guest's /proc/interrupts knows no {_INTERFACE}")
+
+
+def per_packet(grown: Mapping[str, int], packets: int) -> dict[str, float]:
+    """What grew, per packet: name -> value."""
+    return {f"{name}_per_packet": value / max(1, packets) for name, value in grown.items()}
