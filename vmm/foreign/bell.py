@@ -80,6 +80,10 @@ class ClientBell:
         except InterruptedError:
             pass  # a signal handler has run, and may have changed what the caller waits for
 
+    def hurry(self) -> None:
+        """vmapp is not to linger at the next switch."""
+        self._gate[SLOT] = POSTED
+
     def attended(self) -> None:
         """The client's request is being looked at: nothing waits for the time being."""
         self._gate[SLOT] = FREE

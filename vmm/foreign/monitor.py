@@ -150,6 +150,8 @@ class ForeignMonitor:
             self._changed = self._server.changed
             self._bell.watch(self._server.descriptors)
         if not self._bell.sleep(seconds):
+            if self._resting:
+                self._bell.hurry()  # a look of an idle machine finds nothing as a rule
             self._host.deferred = False
             self._switch.run(world.REASON_IRQ)
 
