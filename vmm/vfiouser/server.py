@@ -33,7 +33,7 @@ class Server:
         self._connection: socket.socket | None = None
         self._session: Session | None = None
         self._refused = False  # whether this client's time has seen a second one, and logged it
-        self._deaf = False  # whether the listener is left alone until this client has gone
+        self._deaf = False  # whether the listener is left alone: closed, or until this client has gone
         self.changed = 0
         self.interrupt: Final = IntxLine(self._count_change)
 
@@ -76,6 +76,7 @@ class Server:
         """Ends the client's connection, if there is one, and listens no more. The socket's file is the caller's."""
         if self._session is not None:
             self._end_client()
+        self._deaf = True
         self._listener.close()
 
     def _accept(self) -> bool:
@@ -97,13 +98,12 @@ class Server:
         return True
 
     def _accept_failed(self, error: OSError) -> bool:
-        """It was gone before its turn came, or there is no descriptor for it."""
-        if error.errno not in _EXHAUSTED:
-            return True
-        self._log_once(f"vfio-user: a client cannot be accepted: {error.strerror}")
-        if self._session is not None and not self._deaf:
-            self._deaf = True  # it would be refused anyway, and poll() would report it without end
-            self.changed += 1
+        """It was gone before its turn came, or there is no descriptor for it, or nobody listens any more."""
+        if error.errno in _EXHAUSTED:
+            self._log_once(f"vfio-user: a client cannot be accepted: {error.strerror}")
+            if self._session is not None and not self._deaf:
+                self._deaf = True  # it would be refused anyway, and poll() would report it without end
+                self.changed += 1
         return False
 
     def _log_once(self, line: str) -> None:

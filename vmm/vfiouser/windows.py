@@ -12,7 +12,7 @@ __all__ = ["DmaWindows"]
 
 _ADDRESSES: Final = 1 << 64  # guest addresses; one past the last
 _FILE_BYTES: Final = 1 << 63  # off_t; one past the last offset
-_KNOWN_FLAGS: Final = DmaFlag.READ | DmaFlag.WRITE
+_KNOWN_FLAGS: Final = int(DmaFlag.READ | DmaFlag.WRITE)  # the complement of a flag has only known ones
 
 
 def _invalid(reason: str) -> OSError:
