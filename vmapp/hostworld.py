@@ -77,6 +77,7 @@ class HostWorld:
         self._both = select.poll()
         self._both.register(station.fds["tap"], select.POLLIN)
         self._both.register(self._kick_fd, select.POLLIN)
+        self._never_halts = station.settings.foreign
         self._linger_ns = station.settings.linger_us * 1000
         self._refused_since = 0  # when a frame first found no free RMD, ns; 0: none waits
 
@@ -200,6 +201,8 @@ class HostWorld:
         taken = engine.receive()
         if taken or engine.receive_ready or not engine.listening:  # else frames are there, and no RMD is
             self._refused_since = self._world[_FRAMES_HELD] = 0
+            if taken and self._never_halts and not engine.receive_ready and self.tap_events.poll(0, 1):
+                self._world[_FRAMES_WAIT] = self._world[_FRAMES_HELD] = 1  # no HLT will find them
             return taken
         now = monotonic_ns()
         self._world[_FRAMES_WAIT] = 1  # they are still there, and nobody else will say so
