@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from lab import preflight
@@ -26,7 +27,7 @@ from lab.tracing.shares import Division, divide
 from lab.tracing.switch import switch_tracing
 from machine.config import make_settings
 
-__all__ = ["OPTIONS", "run", "show"]
+__all__ = ["OPTIONS", "WORK", "run", "show"]
 
 OPTIONS: Final = ("link", "seconds")
 
@@ -52,6 +53,8 @@ _ROWS: Final[dict[str, tuple[str, tuple[str, ...], str | None]]] = {
     "lance_status": ("emulating the Lance status register in vmapp", ("lance_status",), None),
 }
 _REST: Final = {"guest": "guest: driver, kernel, applications", "idle": "idle"}
+WORK: Final = MappingProxyType({row: text for row, (text, _, _) in _ROWS.items()} | _REST)
+"""Each row's name in the samples -> what it is, in the order of the paper's tables."""
 _HEADER: Final = ("", "%", "us each", "paper: %", "paper: us")
 
 
@@ -116,7 +119,7 @@ def _record(
     name = configuration.name
     lost, _ = found["lost_records"]
     recorder.add(name, "lost_records", "records", lost, run)
-    for row in (*_ROWS, *_REST):
+    for row in WORK:
         share, average = found[row]
         recorder.add(name, "share", "1", share, run, work=row)
         if average:
@@ -140,7 +143,7 @@ def show(recorder: Recorder) -> None:
 
 
 def _lines(recorder: Recorder, name: str, published: Mapping[str, Figure]) -> Iterator[tuple[str, ...]]:
-    for row, text in ({key: value[0] for key, value in _ROWS.items()} | _REST).items():
+    for row, text in WORK.items():
         shares = recorder.values(configuration=name, metric="share", work=row)
         averages = recorder.values(configuration=name, metric="average", work=row)
         figure = published.get(row)

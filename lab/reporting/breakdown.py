@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from lab.bench.breakdown import WORK
 from lab.bench.papershares import TABLE_1, TABLE_2, Figure
 from lab.bench.samples import median
 from lab.bench.tables import NOTHING, percent, spread
@@ -17,25 +18,6 @@ __all__ = ["breakdown"]
 
 _TABLES: Final[Mapping[str, tuple[str, Mapping[str, Figure]]]] = MappingProxyType(
     {"2.0": ("Table 1", TABLE_1), "optimised": ("Table 2", TABLE_2)}
-)
-_WORK: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "switching": "IN/OUTs that must switch to vmapp",
-        "rap": "IN/OUTs to the Lance address port",
-        "in_vmm": "IN/OUTs handled in the vmm",
-        "pic": "of these: to the PIC",
-        "status": "of these: to the Lance status register",
-        "irq_delivery": "delivering virtual IRQs",
-        "host_irqs": "switches for host IRQs",
-        "tap_write": "transmitting via the host TAP (VMNet)",
-        "tap_read": "receiving via the host TAP (VMNet)",
-        "select": "select() on the host TAP",
-        "lance_transmit": "emulating the Lance transmit path",
-        "lance_receive": "emulating the Lance receive path",
-        "lance_status": "emulating the Lance status register in vmapp",
-        "guest": "guest: driver, kernel, applications",
-        "idle": "idle",
-    }
 )
 _PERCENT: Final = 100.0
 _US: Final = 1e-3
@@ -57,9 +39,9 @@ def breakdown(found: Collection) -> Section:
 
 
 def _works(result: Result, name: str) -> list[str]:
-    """What was measured, in the order of ``_WORK``, and after that whatever else there is."""
+    """What was measured, in the order of ``WORK``, and after that whatever else there is."""
     measured = [str(work) for work in result.distinct("work", configuration=name, metric="share")]
-    return [work for work in _WORK if work in measured] + [work for work in measured if work not in _WORK]
+    return [work for work in WORK if work in measured] + [work for work in measured if work not in WORK]
 
 
 def _shares(result: Result, name: str, work: str) -> list[float]:
@@ -78,7 +60,7 @@ def _table(result: Result, name: str) -> Table:
         averages = result.values(configuration=name, metric="average", work=work)
         rows.append(
             [
-                _WORK.get(work, work),
+                WORK.get(work, work).strip(),
                 NOTHING if figure is None else f"{figure.share * _PERCENT:.1f}",
                 percent(_shares(result, name, work)),
                 NOTHING if figure is None or figure.average_us is None else f"{figure.average_us:g}",
@@ -98,7 +80,7 @@ def _chart(result: Result, name: str, number: int) -> Chart:
         f"Shares of the CPU's time while sending, mode {name}",
         "The rows of the table above, ours beside the paper's.",
         Bars(
-            [_WORK.get(work, work) for work in works],
+            [WORK.get(work, work).strip() for work in works],
             [
                 Series(name, ours),
                 Series(f"{name}, paper", [_papers(published.get(work)) for work in works], paper=True),
