@@ -69,7 +69,7 @@ def test_rings_change_their_size(guest, sent, received):
 
 
 def gets(guest: StockGuest, destination: bytes) -> bool:
-    """Whether the guest's kernel gets frames to that address: nearly all of them, or nearly none, for others come too."""
+    """Whether the guest's kernel gets frames to that address: all of them, or none; a few of others come, too."""
     with PacketSocket.of(guest.plan.peer) as wire:
         before = guest.statistic("rx_packets")
         for number in range(FRAMES):
