@@ -116,6 +116,7 @@ class ServedDevice:
     def connect(self, *, pump: bool = True) -> VfioClient:
         """A client that the server has accepted, or refused, and that has not said anything; or that still waits."""
         client = VfioClient.connect(self.path, self.pump)
+        self._clients = [each for each in self._clients if each.connection.fileno() >= 0]
         self._clients.append(client)
         if pump:
             self.pump()
