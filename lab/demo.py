@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 from typing import Final
 
-from lab import preflight
+from lab import demoguest, preflight
 from lab.bench.machines import Machines
 from lab.bench.samples import median, percentile
 from lab.bench.testbed import Testbed, testbed
@@ -41,7 +41,13 @@ class _Column:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of the demonstration."""
-    parser.add_argument("--profile", default="paper", help="paper (one CPU, Linux 2.2's driver) or fast")
+    parser.add_argument(
+        "--guest",
+        choices=("builtin", "qemu"),
+        default="builtin",
+        help="qemu: a stock kernel (scripts/setup-guest makes its image)",
+    )
+    parser.add_argument("--profile", help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu")
     parser.add_argument("--link", default="100mbit", help="rate of the wire")
     parser.add_argument("--seconds", type=int, default=_SECONDS, help="length of each iperf3 run")
 
@@ -49,9 +55,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The whole demonstration; returns the exit status."""
     preflight.check_machine()
+    if args.guest == "qemu":
+        return demoguest.run(args)
     preflight.require_program("iperf3", "iperf3")
     preflight.require_program("ping", "iputils-ping")
-    settings = make_settings({"profile": args.profile, "link": args.link})
+    settings = make_settings({"profile": args.profile or "paper", "link": args.link})
     _step("starting guest, vmm and vmapp, and a network in namespaces of their own")
     with testbed(settings) as bed:
         machines = Machines(bed)
