@@ -51,12 +51,13 @@ def spawn_program(
 
     ``console``: the file that it prints to; None: it has the terminal, and whatever is typed there.
     """
-    here = {} if console is None else {"stdin": subprocess.DEVNULL, "stdout": console, "process_group": 0}
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "lab.become", str(os.getpid()), ",".join(map(str, cpus)), *words],
         pass_fds=tuple(fds),
         cwd=folder,
-        **here,  # type: ignore[arg-type]
+        stdin=None if console is None else subprocess.DEVNULL,
+        stdout=console,
+        process_group=None if console is None else 0,  # in the foreground, or the terminal would stop it
     )
     return Child(role, process, None, os.pidfd_open(process.pid))
 

@@ -73,7 +73,9 @@ def settings_from(args: argparse.Namespace) -> Settings:
     parse_rate(settings.link)
     if settings.profiling:
         check_perf_frames()
-    files = {key: str(Path(path).absolute()) for key in _FILES if (path := getattr(settings, key)) is not None}
+    files: dict[str, Any] = {
+        key: str(Path(path).absolute()) for key in _FILES if (path := getattr(settings, key)) is not None
+    }
     return dataclasses.replace(settings, **files)
 
 

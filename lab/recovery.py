@@ -11,8 +11,9 @@ from typing import Final
 from lab import processes
 from lab.perfsupport import remove_maps
 from lab.rundir import Record, RunDirectory
-from machine.errors import StackError
+from machine.errors import StackError, WorldswitchError
 from netbackend import namespaces, topology
+from vmm.vfiouser.listen import listen
 
 __all__ = ["clean"]
 
@@ -35,6 +36,7 @@ def clean(directory: RunDirectory, record: Record) -> None:
         # None of these existed when the record was begun. What is left of them was made, but not yet entered.
         namespaces.remove(name)
     _remove_shared_memory(record["supervisor"])
+    _remove_socket(record["settings"].get("socket"))
 
 
 def _remove_shared_memory(creator: processes.Identity) -> None:
@@ -45,3 +47,12 @@ def _remove_shared_memory(creator: processes.Identity) -> None:
         if name.startswith(_OURS) and name.split("-")[-2:-1] == [str(creator["pid"])]:
             with contextlib.suppress(FileNotFoundError):
                 (_SHARED_MEMORY / name).unlink()
+
+
+def _remove_socket(path: str | None) -> None:
+    """Removes the socket file at which nobody serves any more; one that another server has now stays."""
+    if path is None or not Path(path).is_socket():
+        return
+    with contextlib.suppress(WorldswitchError):
+        listen(Path(path)).close()
+        Path(path).unlink(missing_ok=True)
