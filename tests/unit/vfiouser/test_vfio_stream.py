@@ -156,6 +156,18 @@ def test_descriptors_with_any_piece(served: ServedDevice, client: VfioClient) ->
         client.unmap_all()
 
 
+@pytest.mark.parametrize("cut", [1, 20, 47])
+def test_descriptors_of_a_message_that_is_cut(served: ServedDevice, client: VfioClient, cut: int) -> None:
+    """A descriptor that came with a message's first bytes, behind whole messages, waits for the rest of it."""
+    fds = memfds(1)
+    client.send_bytes(READ * 3)
+    client.send_bytes(mapping(0)[:cut], fds)
+    assert served.pump() == 3
+    client.send_bytes(mapping(0)[cut:] + mapping(1))
+    assert served.pump() == 2
+    assert [w[2] for w in served.device.windows] == [*inodes(fds), None]
+
+
 def test_unwanted_descriptors_are_closed(served: ServedDevice, client: VfioClient, eventfd: int) -> None:
     """Descriptors that come with a message that wants none do no harm, and none stays open."""
     before = open_descriptors()
