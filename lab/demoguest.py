@@ -50,10 +50,12 @@ def run(args: argparse.Namespace) -> int:
         _step("removing everything")
     print(f"\n{table(_HEADER, rows)}\n")
     print(
-        f"profile {settings.profile}, link {settings.link}. Frames: both ways. A port access of the guest's leaves QEMU"
+        f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access goes through a socket; the"
     )
-    print("through a socket, and is answered by the vmm, or by vmapp after a world switch. An unmodified driver makes")
-    print("the same accesses in each mode: 2 to send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
+    print(
+        "vmm answers it, or vmapp does after a world switch. An unmodified driver makes the same ones in each mode: 2 to"
+    )
+    print("send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
     return 0
 
 

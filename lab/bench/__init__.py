@@ -24,6 +24,7 @@ BENCHES: Final = {
     "idle": "idle share of the CPU while the guest sends, by optimisation (Table 3)",
     "latency": "where the one OUT that transmits spends its time, segment by segment (Figure 5)",
     "ping": "round-trip times by ping, native, 2.0 and optimised, warm and cold",
+    "qemu": "a stock guest with our network card over vfio-user, beside the same guest with QEMU's own pcnet",
     "sweep": "throughput against operation size, with the whole CPU and with half of it (Figure 6)",
     "throughput": "TCP both ways, native and each mode, at 100 Mb/s and 1 Gb/s",
 }

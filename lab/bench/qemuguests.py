@@ -30,7 +30,7 @@ from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
 from netbackend.topology import build
 
-__all__ = ["TRACE_FILE", "ours", "own"]
+__all__ = ["TRACE_FILE", "ours", "own", "with_own_card"]
 
 TRACE_FILE: Final = "accesses"  # in the guest's folder, with ``traced``
 _EVENTS: Final = ("pcnet_ioport_read", "pcnet_ioport_write")  # QEMU's trace points, one a port access
@@ -57,7 +57,7 @@ def own(settings: Settings, *, traced: bool = False) -> Iterator[tuple[Path, Gue
         folder = Path(tempfile.mkdtemp(prefix="worldswitch-"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         os.chown(folder, NOBODY, NOBODY)
-        words = _with_own_card(qemu.command(settings, plan, None), network.host_tap, plan)
+        words = with_own_card(qemu.command(settings, plan, None), network.host_tap, plan)
         if traced:
             words += [*(word for event in _EVENTS for word in ("-trace", event)), "-D", TRACE_FILE]
         child = spawn_program("guest", words, (network.host_tap,), folder, settings.cpus, subprocess.DEVNULL)
@@ -69,8 +69,8 @@ def own(settings: Settings, *, traced: bool = False) -> Iterator[tuple[Path, Gue
         yield folder, Guest(console, plan.guest.address, Place.of(plan.peer))
 
 
-def _with_own_card(words: tuple[str, ...], tap: int, plan: NetworkPlan) -> list[str]:
-    """The command line with QEMU's card instead of ours."""
+def with_own_card(words: tuple[str, ...], tap: int, plan: NetworkPlan) -> list[str]:
+    """The words of a QEMU with its own card in place of ours; ``tap``: a descriptor that it inherits."""
     at = words.index("-device")
     card = ["-netdev", f"tap,id=wire,fd={tap}", "-device", f"pcnet,netdev=wire,mac={plan.guest.mac},romfile="]
     return [*words[:at], *card, *words[at + 2 :]]

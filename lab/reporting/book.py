@@ -18,6 +18,7 @@ from lab.reporting.machine_time import idle, sweep
 from lab.reporting.page import render
 from lab.reporting.ping import ping
 from lab.reporting.plots import Drawing, draw
+from lab.reporting.qemu import qemu
 from lab.reporting.results import Collection
 from lab.reporting.throughput import limits, throughput
 from lab.reporting.timeline import timeline
@@ -38,6 +39,7 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     counts,
     handoff,
     ping,
+    qemu,
     limits,
 )
 _FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python")
