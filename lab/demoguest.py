@@ -49,13 +49,11 @@ def run(args: argparse.Namespace) -> int:
             rows += _tour(bed, guest, mode, effort)
         _step("removing everything")
     print(f"\n{table(_HEADER, rows)}\n")
+    print(f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access goes through a socket;")
     print(
-        f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access goes through a socket; the"
+        "the vmm answers it, or vmapp does after a world switch. An unmodified driver makes the same ones in each mode:"
     )
-    print(
-        "vmm answers it, or vmapp does after a world switch. An unmodified driver makes the same ones in each mode: 2 to"
-    )
-    print("send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
+    print("2 to send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
     return 0
 
 
