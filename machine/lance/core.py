@@ -36,6 +36,7 @@ _CSR5_ALONE: Final = bits.CSR5_ENABLES_ALONE
 _CSR5_ENABLES: Final = bits.CSR5_ENABLES_ALONE | bits.CSR5_ENABLES_WITH_INEA
 _INEA_SHIFT: Final = bits.CSR0_INEA.bit_length() - 1
 _MAC_BYTES: Final = 6
+_LARGEST_RING_LOG2: Final = 9
 
 
 def _aprom_image(mac: bytes) -> bytes:
@@ -117,20 +118,21 @@ class LanceCore:
         return rxon if mode & bits.CSR15_DTX else rxon | bits.CSR0_TXON
 
     def finish_init(
-        self, mode: int, padr: bytes, ladrf: bytes, rx_base: int, tx_base: int, rx_len: int, tx_len: int
+        self, mode: int, padr: bytes, ladrf: bytes, rx_base: int, tx_base: int, rlen: int, tlen: int
     ) -> None:
         """Loads what the init block says, then sets IDON.
 
         ``mode``: 16 bits for CSR15. ``padr``: 6 bytes, ``ladrf``: 8 bytes, both in memory order. ``rx_base``,
-        ``tx_base``: 32-bit ring addresses. ``rx_len``, ``tx_len``: descriptors, a power of two each.
+        ``tx_base``: 32-bit ring addresses. ``rlen``, ``tlen``: RLEN and TLEN as they are encoded there; 9 and all above mean 512 descriptors.
         """
         self._load(8, int.from_bytes(ladrf[:8], "little"), 4)
         self._load(12, int.from_bytes(padr[:6], "little"), 3)
         self._load(15, mode, 1)
         for csr, base in ((24, rx_base), (28, rx_base), (30, tx_base), (34, tx_base)):  # ring, current descriptor
             self._load(csr, base, 2)
-        self._load(6, (tx_len.bit_length() - 1 & 15) << 12 | (rx_len.bit_length() - 1 & 15) << 8, 1)
-        for ring, length in ((72, rx_len), (74, tx_len)):
+        self._load(6, (tlen & 15) << 12 | (rlen & 15) << 8, 1)
+        for ring, code in ((72, rlen), (74, tlen)):
+            length = 1 << min(code & 15, _LARGEST_RING_LOG2)
             self._load(ring, -length, 1)
             self._load(ring + 4, -length, 1)
         self._initialised()

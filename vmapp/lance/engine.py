@@ -137,9 +137,7 @@ class LanceEngine:
         if block is None:
             self._events.memory_error()
             return False
-        regs.finish_init(
-            block.mode, block.padr, block.ladrf, block.rx_base, block.tx_base, block.rx_length, block.tx_length
-        )
+        regs.finish_init(block.mode, block.padr, block.ladrf, block.rx_base, block.tx_base, block.rlen, block.tlen)
         return True
 
     def _refresh(self) -> None:

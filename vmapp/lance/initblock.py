@@ -15,20 +15,19 @@ __all__ = ["InitBlock", "fetch"]
 
 _BYTES_16: Final = 24
 _BYTES_32: Final = 28
-_LARGEST_RING_LOG2: Final = 9  # 512 descriptors; codes above mean the same
 
 
 @dataclass(frozen=True, slots=True)
 class InitBlock:
-    """The block's contents: mode is CSR15, ring bases are bus addresses, ring lengths count descriptors."""
+    """The block's contents: mode is CSR15, ring bases are bus addresses, ``rlen`` and ``tlen`` are encoded."""
 
     mode: int
     padr: bytes
     ladrf: bytes
     rx_base: int
     tx_base: int
-    rx_length: int
-    tx_length: int
+    rlen: int
+    tlen: int
 
 
 def fetch(memory: GuestMemory, address: int, wide: bool) -> InitBlock | None:
@@ -47,8 +46,8 @@ def _parse_32(block: bytes) -> InitBlock:
         ladrf=block[12:20],
         rx_base=_little(block, 20, 4),
         tx_base=_little(block, 24, 4),
-        rx_length=_ring_length(block[2] >> 4),
-        tx_length=_ring_length(block[3] >> 4),
+        rlen=block[2] >> 4,
+        tlen=block[3] >> 4,
     )
 
 
@@ -59,13 +58,9 @@ def _parse_16(block: bytes) -> InitBlock:
         ladrf=block[8:16],
         rx_base=_little(block, 16, 3),
         tx_base=_little(block, 20, 3),
-        rx_length=_ring_length(block[19] >> 5),
-        tx_length=_ring_length(block[23] >> 5),
+        rlen=block[19] >> 5,
+        tlen=block[23] >> 5,
     )
-
-
-def _ring_length(code: int) -> int:
-    return 1 << min(code, _LARGEST_RING_LOG2)
 
 
 def _little(block: bytes, offset: int, size: int) -> int:

@@ -28,6 +28,6 @@ def chip(words: memoryview) -> RegisterFile:
 def running(chip: RegisterFile) -> RegisterFile:
     """Initialised and started, interrupts enabled, IDON acknowledged."""
     chip.write_csr(0, 0x0001)
-    chip.finish_init(0x0080, MAC, bytes(8), 0x1000, 0x2000, 32, 16)
+    chip.finish_init(0x0080, MAC, bytes(8), 0x1000, 0x2000, 5, 4)
     chip.write_csr(0, 0x0142)
     return chip

@@ -15,7 +15,7 @@ DPOLL = bits.CSR4_DPOLL
 
 def initialise(chip: RegisterFile, mode: int = 0x0080) -> None:
     """What the engine does after EFFECT_INIT."""
-    chip.finish_init(mode, MAC, bytes(8), 0x1000, 0x2000, 32, 16)
+    chip.finish_init(mode, MAC, bytes(8), 0x1000, 0x2000, 5, 4)
 
 
 def test_init_alone(chip: RegisterFile) -> None:
@@ -159,7 +159,7 @@ def test_linux_set_rx_mode(running: RegisterFile) -> None:
 def test_what_the_init_block_loads(chip: RegisterFile) -> None:
     """finish_init fills mode, addresses, filter, rings, and ring lengths in two's complement."""
     chip.write_csr(0, INIT)
-    chip.finish_init(0x1_8080, b"\x02\x03\x04\x05\x06\x07", bytes(range(8)), 0x12345678, 0x9ABCDEF0, 512, 1)
+    chip.finish_init(0x1_8080, b"\x02\x03\x04\x05\x06\x07", bytes(range(8)), 0x12345678, 0x9ABCDEF0, 9, 0)
     assert chip.read_csr(15) == 0x8080
     assert [chip.read_csr(i) for i in range(8, 12)] == [0x0100, 0x0302, 0x0504, 0x0706]
     assert [chip.read_csr(i) for i in range(12, 15)] == [0x0302, 0x0504, 0x0706]
@@ -167,6 +167,13 @@ def test_what_the_init_block_loads(chip: RegisterFile) -> None:
     assert [chip.read_csr(i) for i in (28, 29, 34, 35)] == [0x5678, 0x1234, 0xDEF0, 0x9ABC]
     assert [chip.read_csr(i) for i in (72, 76, 74, 78)] == [0xFE00, 0xFE00, 0xFFFF, 0xFFFF]
     assert chip.read_csr(6) == 0x0900
+
+
+def test_encoded_lengths_beyond_the_largest(chip: RegisterFile) -> None:
+    """Codes above 9 mean 512 descriptors, and CSR6 shows them as they stood in the init block."""
+    chip.write_csr(0, INIT)
+    chip.finish_init(0, bytes(6), bytes(8), 0x1000, 0x2000, 15, 10)
+    assert [chip.read_csr(i) for i in (6, 76, 78)] == [0xAF00, 0xFE00, 0xFE00]
 
 
 def test_reset_in_mid_frame(running: RegisterFile) -> None:

@@ -185,7 +185,7 @@ class Ports(RuleBasedStateMachine):
 
     @rule(mode=st.integers(0, 0xFFFF), base=st.integers(0, 0xFFFF_FFFF), log2=st.integers(0, 9))
     def engine_initialises(self, mode: int, base: int, log2: int) -> None:
-        self.chip.finish_init(mode, MAC, bytes(8), base, base, 1 << log2, 1 << log2)
+        self.chip.finish_init(mode, MAC, bytes(8), base, base, log2, log2)
         self.model.initialised(mode)
 
     @rule(offset=st.integers(-4, 40), width=st.sampled_from([1, 2, 4]))

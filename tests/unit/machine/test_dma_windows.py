@@ -165,7 +165,7 @@ def test_nothing_is_kept_of_a_window_that_is_gone() -> None:
     assert len(rig.port.sent) == 1
     backing = bytearray(4096)
     memory.map(0x8000_0000, memoryview(backing))
-    rig.regs.finish_init(0, bytes(6), bytes(8), 0x8000_0000, 0x8000_0800, 8, 8)
+    rig.regs.finish_init(0, bytes(6), bytes(8), 0x8000_0000, 0x8000_0800, 3, 3)
     remapped(rig)
     memory.unmap(0x8000_0000, 4096)
     remapped(rig)
