@@ -49,11 +49,9 @@ def run(args: argparse.Namespace) -> int:
             rows += _tour(bed, guest, mode, effort)
         _step("removing everything")
     print(f"\n{table(_HEADER, rows)}\n")
-    print(f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access goes through a socket;")
-    print(
-        "the vmm answers it, or vmapp does after a world switch. An unmodified driver makes the same ones in each mode:"
-    )
-    print("2 to send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
+    print(f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access crosses a socket to the")
+    print("vmm, which answers it, or vmapp does after a world switch. An unmodified driver makes the same accesses in")
+    print("every mode: 2 to send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
     return 0
 
 
