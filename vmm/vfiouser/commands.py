@@ -1,7 +1,7 @@
 """What each command does, but for region accesses, which are in ``vmm.vfiouser.session``.
 
-A handler gets the payload, at least as long as the request's layout, and the descriptors that came with it; it removes
-those that it keeps. It answers with the reply's payload, or raises OSError, whose errno the client is told.
+A handler gets the payload, at least as long as the request's layout, and the descriptors that came with it, no more than
+``MESSAGES`` allows where it allows any; it removes those that it keeps. It answers with the reply's payload, or raises OSError, whose errno the client is told.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class Commands:
 
     def _map(self, payload: memoryview, fds: list[int]) -> bytes:
         argsz, flags, offset, address, size = DMA_MAP.unpack_from(payload)
-        if argsz < DMA_MAP.size or len(fds) > 1:
-            raise _invalid(f"argsz {argsz}, {len(fds)} descriptors")
+        if argsz < DMA_MAP.size:
+            raise _invalid(f"argsz {argsz}")
         self._windows.map(flags, offset, address, size, fds[0] if fds else None)
         return b""
 
@@ -142,8 +142,6 @@ class Commands:
 
     def _set_eventfd(self, action: int, fds: list[int]) -> None:
         """By the eventfd that came, or from now on by none."""
-        if len(fds) > 1:
-            raise _invalid(f"{len(fds)} descriptors for one interrupt")
         if action != IrqAction.TRIGGER:
             self._interrupt.set_waker(action, fds[0] if fds else None)
         elif fds:

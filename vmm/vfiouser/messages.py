@@ -207,10 +207,10 @@ class Message(NamedTuple):
     reply: Layout
     more: str = ""  # what follows the request's fixed part
     reply_more: str = ""  # what follows the reply's
-    descriptors: int = 0  # how many it may bring; others are closed
+    descriptors: int = 0  # how many it may bring; where it is 0, those that come are closed
 
 
-MESSAGES: Final = {
+MESSAGES: Final[dict[int, Message]] = {
     Command.VERSION: Message(VERSION, VERSION, "JSON, NUL", "JSON, NUL"),
     Command.DMA_MAP: Message(DMA_MAP, _EMPTY, descriptors=1),
     Command.DMA_UNMAP: Message(DMA_UNMAP, DMA_UNMAP),

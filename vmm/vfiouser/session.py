@@ -187,9 +187,11 @@ class Session:
             # What the protocol has and this server has not, or what the protocol does not have at all.
             known = command in Command.__members__.values() and command != Command.VERSION
             raise OSError(errno.ENOTSUP if known else errno.EINVAL, "not offered")
-        if len(payload) < MESSAGES[Command(command)].request.size:
-            raise OSError(errno.EINVAL, f"{len(payload)} bytes of payload")
-        self._answer(ident, command, handler(payload, self._stream.descriptors))
+        message = MESSAGES[command]
+        descriptors = self._stream.descriptors
+        if len(payload) < message.request.size or 0 < message.descriptors < len(descriptors):
+            raise OSError(errno.EINVAL, f"{len(payload)} bytes, {len(descriptors)} descriptors")
+        self._answer(ident, command, handler(payload, descriptors))
 
     def _answer(self, ident: int, command: int, payload: bytes) -> None:
         if not self._no_reply:

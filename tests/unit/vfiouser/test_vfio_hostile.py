@@ -37,7 +37,7 @@ def packed(layout: Layout) -> st.SearchStrategy[bytes]:
 def messages(draw: st.DrawFn) -> bytes:
     """A message that has a command's layout, and often something wrong with it."""
     command = draw(st.sampled_from([int(command) for command in Command]) | st.integers(0, 0xFFFF))
-    known = MESSAGES.get(command)  # type: ignore[call-overload]
+    known = MESSAGES.get(command)
     payload = draw(packed(known.request)) if known else b""
     payload += draw(st.just(b"") | st.binary(max_size=40) | packed(MULTI_WRITE))
     payload = payload[: draw(st.none() | st.integers(0, 64))]
