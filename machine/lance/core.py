@@ -123,7 +123,8 @@ class LanceCore:
         """Loads what the init block says, then sets IDON.
 
         ``mode``: 16 bits for CSR15. ``padr``: 6 bytes, ``ladrf``: 8 bytes, both in memory order. ``rx_base``,
-        ``tx_base``: 32-bit ring addresses. ``rlen``, ``tlen``: RLEN and TLEN as they are encoded there; 9 and all above mean 512 descriptors.
+        ``tx_base``: 32-bit ring addresses. ``rlen``, ``tlen``: RLEN and TLEN, encoded; codes above 9 mean 512
+        descriptors, as 9 does.
         """
         self._load(8, int.from_bytes(ladrf[:8], "little"), 4)
         self._load(12, int.from_bytes(padr[:6], "little"), 3)
