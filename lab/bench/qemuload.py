@@ -44,7 +44,7 @@ UNITS: Final = {
 _PINGS: Final = 200
 _PING_INTERVAL: Final = 0.01
 _GRACE_SECONDS: Final = 20.0
-_AGREEMENT: Final = 0.1  # by how much sender and receiver may differ: what still is in buffers when time is up
+_IN_FLIGHT_BYTES: Final = 4 << 20  # by what sender and receiver may differ when time is up: the kernels' buffers
 _READS: Final = 1000
 _BLOCKS: Final = 9  # by turns, so that a machine that becomes slower does so for both
 _ACCESSES_A_READ: Final = 2  # pcnet32_get_stats: RAP = 112, then RDP
@@ -94,10 +94,14 @@ def transfer(guest: Guest, direction: str, effort: Effort) -> dict[str, float]:
             pass
         answer = guest.console.run(f"iperf3 -c {guest.peer.address} {options}", seconds + warm_up + _GRACE_SECONDS)
     result = iperf3.tcp_result(report := iperf3.parse(answer.output))
-    sent = report["end"]["sum_sent"]["bits_per_second"] / 1e6
-    if abs(sent - result.goodput_mbps) > _AGREEMENT * sent:
-        raise BenchError(f"the sender says {sent:.1f} Mb/s, the receiver {result.goodput_mbps:.1f}: do not believe it")
-    return {"goodput_mbps": result.goodput_mbps, "sent_mbps": sent, "retransmits": result.retransmits}
+    sent = report["end"]["sum_sent"]
+    if abs(sent["bytes"] - result.bytes) > _IN_FLIGHT_BYTES:
+        raise BenchError(f"the sender says {sent['bytes']} bytes, the receiver {result.bytes}: do not believe it")
+    return {
+        "goodput_mbps": result.goodput_mbps,
+        "sent_mbps": sent["bits_per_second"] / 1e6,
+        "retransmits": result.retransmits,
+    }
 
 
 def access_cost(guest: Guest) -> dict[str, float]:
