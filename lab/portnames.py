@@ -32,16 +32,18 @@ _NAMES: Final = {
 _LANCE_NAMES: Final = {0x10: "RDP", 0x12: "RAP", 0x14: "RESET", 0x16: "BDP"}
 _APROM_BYTES: Final = 16
 _PCI_DATA: Final = range(PCI_CONFIG_DATA, PCI_CONFIG_DATA + 4)
-_LANCE: Final = range(LANCE_DEFAULT_BASE, LANCE_DEFAULT_BASE + LANCE_PORTS)
 
 
-def port_name(label: str) -> str:
-    """The name of a port as ``lab.status`` labels it ("0x1010"); the label itself where there is none."""
+def port_name(label: str, lance: int = LANCE_DEFAULT_BASE) -> str:
+    """The name of a port as ``lab.status`` labels it ("0x1010"); the label itself where there is none.
+
+    ``lance``: the Lance's first port.
+    """
     try:
         port = int(label, 16)
     except ValueError:
         return label
-    if port in _LANCE:
-        offset = port - LANCE_DEFAULT_BASE
+    if lance <= port < lance + LANCE_PORTS:
+        offset = port - lance
         return f"Lance {'APROM' if offset < _APROM_BYTES else _LANCE_NAMES.get(offset, f'+{offset:#x}')}"
     return "PCI data" if port in _PCI_DATA else _NAMES.get(port, label)

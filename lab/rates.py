@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from lab.portnames import port_name
+from machine.ports import LANCE_DEFAULT_BASE
 
 __all__ = ["PortRate", "Rates", "Sample", "rates_between"]
 
@@ -60,15 +61,24 @@ def rates_between(before: Sample, after: Sample) -> Rates:
         counters=per_second,
         sent_mbps=per_second["tx_bytes"] * _BITS / 1e6,
         received_mbps=per_second["rx_bytes"] * _BITS / 1e6,
-        guest_idle=_guest_idle(per_second, after.cpu.get("guest", 0.0)),
+        guest_idle=_guest_idle(per_second, after.cpu.get("guest", 0.0), foreign=after.status.get("foreign", False)),
         host_world=_host_world(per_second),
         cpu=after.cpu,
-        ports=tuple(_port_rates(before.status["ports"], after.status["ports"], seconds)),
+        ports=tuple(
+            _port_rates(
+                before.status["ports"], after.status["ports"], seconds, after.status.get("lance", LANCE_DEFAULT_BASE)
+            )
+        ),
     )
 
 
-def _guest_idle(per_second: Mapping[str, float], guest_cpu: float) -> float:
-    """A HLT is counted when it ends. A guest that neither halts nor traps has done one thing all the time."""
+def _guest_idle(per_second: Mapping[str, float], guest_cpu: float, *, foreign: bool) -> float:
+    """A HLT is counted when it ends. A guest that neither halts nor traps has done one thing all the time.
+
+    A foreign guest's HLT is not seen: it is idle when its process is.
+    """
+    if foreign:
+        return max(0.0, 1 - guest_cpu / 100)
     if not any(per_second[name] for name in ("hlt", "io_in", "io_out", "idle_ns")):
         return 1.0 if guest_cpu < _MOSTLY else 0.0
     return min(1.0, per_second["idle_ns"] / 1e9)
@@ -81,14 +91,15 @@ def _host_world(per_second: Mapping[str, float]) -> float:
     return min(1.0, per_second["host_world_ns"] / 1e9)
 
 
-def _port_rates(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float) -> list[PortRate]:
+def _port_rates(before: Mapping[str, Any], after: Mapping[str, Any], seconds: float, lance: int) -> list[PortRate]:
     """Ports that were accessed; ports of one name are one."""
     sums: dict[str, tuple[int, int]] = {}
     nothing = {"reads": 0, "writes": 0, "ns": 0}
     for label, new in after.items():
         spent = {key: new[key] - value for key, value in before.get(label, nothing).items()}
-        count, ns = sums.get(port_name(label), (0, 0))
-        sums[port_name(label)] = count + spent["reads"] + spent["writes"], ns + spent["ns"]
+        name = port_name(label, lance)
+        count, ns = sums.get(name, (0, 0))
+        sums[name] = count + spent["reads"] + spent["writes"], ns + spent["ns"]
     return [
         PortRate(name, count / seconds, ns / seconds / 1e9, ns / count)
         for name, (count, ns) in sums.items()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from machine.counters import COUNTERS, read_all
+from machine.lance.pci import PciConfig
 from machine.lance.state import LINK_UP
 from machine.layout import PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ports import (
@@ -43,21 +44,26 @@ COUNTER_NAMES: Final = (*(counter.name for counter in COUNTERS), *DERIVED)
 
 OTHER_PORTS: Final = "other"  # the table's last entry: ports that found it full
 _PIC: Final = frozenset((PIC_MASTER_COMMAND, PIC_MASTER_DATA, PIC_SLAVE_COMMAND, PIC_SLAVE_DATA))
-_RAP: Final = LANCE_DEFAULT_BASE + 0x12
-_LANCE: Final = range(LANCE_DEFAULT_BASE, LANCE_DEFAULT_BASE + LANCE_PORTS)
+_RAP: Final = 0x12  # offset
 _HIGHEST_PORT: Final = 0xFFFF
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"counters", "ports", "world_switch_ns", "cable"} of a running stack, in values that any encoding carries."""
+    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign"} of a running stack, in plain values.
+
+    "lance" is the Lance's first port; "foreign" says that the guest is not ours.
+    """
     page = stack.counters["vmm"]
+    lance = PciConfig(stack.lance).io_base or LANCE_DEFAULT_BASE
     counters = dict(read_all(stack.counters))
     ports = ports_of(page)
     return {
-        "counters": counters | derive(counters, ports),
+        "counters": counters | derive(counters, ports, lance),
         "ports": ports,
         "world_switch_ns": switch_times(page),
         "cable": bool(stack.lance[LINK_UP]),
+        "lance": lance,
+        "foreign": stack.settings.foreign,
     }
 
 
@@ -73,8 +79,9 @@ def ports_of(page: memoryview) -> Ports:
     return found
 
 
-def derive(counters: Mapping[str, int], ports: Ports) -> dict[str, int]:
-    """The counters that follow from others (``DERIVED``)."""
+def derive(counters: Mapping[str, int], ports: Ports, lance: int = LANCE_DEFAULT_BASE) -> dict[str, int]:
+    """The counters that follow from others (``DERIVED``). ``lance``: the Lance's first port."""
+    rap, others = lance + _RAP, range(lance, lance + LANCE_PORTS)
     io_in = sum(port["reads"] for port in ports.values())
     io_out = sum(port["writes"] for port in ports.values())
     switched = counters["switches_for_io"]
@@ -85,7 +92,7 @@ def derive(counters: Mapping[str, int], ports: Ports) -> dict[str, int]:
         "io_handled_in_vmm": max(0, io_in + io_out - switched),  # max: the vmm counts on between two of our reads
         "world_switches": sum(counters[name] for name in REASONS.values()),
         "pic_accesses": _total(ports, lambda number: number in _PIC, ("reads", "writes")),
-        "handled_in_vmm_ns": _total(ports, lambda number: number == _RAP or number not in _LANCE, ("ns",)),
+        "handled_in_vmm_ns": _total(ports, lambda number: number == rap or number not in others, ("ns",)),
     }
 
 
