@@ -1,7 +1,8 @@
 """What each command does, but for region accesses, which are in ``vmm.vfiouser.session``.
 
-A handler gets the payload, at least as long as the request's layout, and the descriptors that came with it, no more than
-``MESSAGES`` allows where it allows any; it removes those that it keeps. It answers with the reply's payload, or raises OSError, whose errno the client is told.
+A handler gets the payload, at least as long as the request's layout, and the descriptors that came with it, no more
+than ``MESSAGES`` allows where it allows any; it removes those that it keeps. It answers with the reply's payload, or
+raises OSError, whose errno the client is told.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Callable
 from typing import Final
 
 from vmm.vfiouser.device import Device
-from vmm.vfiouser.interrupts import IntxLine
+from vmm.vfiouser.interrupts import IntxLine, Trigger
 from vmm.vfiouser.messages import (
     DEVICE_INFO,
     DMA_MAP,
     DMA_UNMAP,
-    IRQ_COUNTS,
+    IRQ_FLAGS,
     IRQ_INFO,
     IRQ_SET,
     IRQS,
@@ -27,7 +28,7 @@ from vmm.vfiouser.messages import (
     DeviceFlag,
     IrqAction,
     IrqData,
-    IrqFlag,
+    IrqIndex,
     Layout,
     RegionFlag,
 )
@@ -38,9 +39,9 @@ __all__ = ["Commands", "Handler"]
 Handler = Callable[[memoryview, list[int]], bytes]
 
 _ARGSZ_BYTES: Final = 4
+_DISABLE: Final = int(IrqData.NONE | IrqAction.TRIGGER)  # with a count of 0
 _ALL_DATA: Final = int(IrqData.NONE | IrqData.BOOL | IrqData.EVENTFD)
 _ALL_ACTIONS: Final = int(IrqAction.MASK | IrqAction.UNMASK | IrqAction.TRIGGER)
-_INTX_FLAGS: Final = int(IrqFlag.EVENTFD | IrqFlag.MASKABLE | IrqFlag.AUTOMASKED)
 
 
 def _invalid(reason: str) -> OSError:
@@ -64,6 +65,7 @@ class Commands:
         self._device = device
         self._regions = device.regions
         self._interrupt = interrupt
+        self._errors = Trigger()  # of VFIO's ERR: the device never fails so that its guest must stop
         self._windows = DmaWindows(device)
         self.table: Final[dict[int, Handler]] = {
             Command.DMA_MAP: self._map,
@@ -115,8 +117,7 @@ class Commands:
         argsz, _, index, _ = IRQ_INFO.unpack_from(payload)
         if index >= IRQS:
             raise _invalid(f"interrupt index {index}")
-        count = IRQ_COUNTS[index]
-        return _answer(argsz, IRQ_INFO, _INTX_FLAGS if count else 0, index, count)
+        return _answer(argsz, IRQ_INFO, IRQ_FLAGS.get(index, 0), index, int(index in IRQ_FLAGS))
 
     def _reset(self, _payload: memoryview, _fds: list[int]) -> bytes:
         self._device.reset()
@@ -128,39 +129,47 @@ class Commands:
         # One data flag, one action flag, nothing else.
         if flags != data | action or data.bit_count() != 1 or action.bit_count() != 1 or argsz < IRQ_SET.size:
             raise _invalid(f"flags {flags:#x}, argsz {argsz}")
-        if index >= IRQS or start >= IRQ_COUNTS[index] or start + count > IRQ_COUNTS[index]:
+        if index not in IRQ_FLAGS or start != 0 or count > 1:
             raise _invalid(f"interrupts {start} to {start + count - 1} of index {index}")
+        if count == 0 and flags != _DISABLE:
+            raise _invalid(f"flags {flags:#x} for no interrupt")
+        if index == IrqIndex.ERR and action != IrqAction.TRIGGER:
+            raise _invalid("ERR cannot be masked")
+        target = self._errors if index == IrqIndex.ERR else self._interrupt
         if count == 0:
-            if data != IrqData.NONE or action != IrqAction.TRIGGER:
-                raise _invalid(f"flags {flags:#x} for no interrupt")
-            self._interrupt.reset()
+            target.reset()
         elif data == IrqData.EVENTFD:
-            self._set_eventfd(action, fds)
+            self._set_eventfd(target, action, fds)
         elif data == IrqData.NONE or _first(payload[IRQ_SET.size :]):
-            self._act(action)
+            self._act(target, action)
         return b""
 
-    def _set_eventfd(self, action: int, fds: list[int]) -> None:
+    def _set_eventfd(self, target: IntxLine | Trigger, action: int, fds: list[int]) -> None:
         """By the eventfd that came, or from now on by none."""
         if action != IrqAction.TRIGGER:
             self._interrupt.set_waker(action, fds[0] if fds else None)
         elif fds:
-            self._interrupt.connect(fds[0])
+            target.connect(fds[0])
         else:
-            self._interrupt.disconnect()
+            target.disconnect()
         if fds:
-            fds.clear()  # the line's from here on
-            if action == IrqAction.TRIGGER:
+            fds.clear()  # the target's from here on
+            if action == IrqAction.TRIGGER and target is self._interrupt:
                 self._device.interrupt_unmasked()
 
-    def _act(self, action: int) -> None:
+    def _act(self, target: IntxLine | Trigger, action: int) -> None:
         if action == IrqAction.MASK:
             self._interrupt.mask()
         elif action == IrqAction.UNMASK:
             self._interrupt.unmask()
             self._device.interrupt_unmasked()
         else:
-            self._interrupt.test()
+            target.test()
+
+    def close(self) -> None:
+        """Leaves nothing open. The handlers cannot be used after it."""
+        self._errors.disconnect()
+        self.table.clear()  # its bound methods are a cycle, and the collector may be off
 
 
 def _first(booleans: memoryview) -> bool:

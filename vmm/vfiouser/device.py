@@ -24,7 +24,10 @@ class Device(Protocol):
 
     @property
     def regions(self) -> dict[int, Region]:
-        """VFIO region index (0 to 5: BARs, 7: configuration space) -> region; absent ones have size 0."""
+        """VFIO region index (0 to 5: BARs, 7: configuration space) -> region; absent ones have size 0.
+
+        The session looks once, when a client connects.
+        """
 
     def read(self, region: int, offset: int, count: int) -> bytes:
         """``count`` bytes (at least 1) from ``offset``."""
@@ -32,8 +35,8 @@ class Device(Protocol):
     def write(self, region: int, offset: int, data: memoryview, finish: Callable[[], None]) -> None:
         """Writes ``data`` (format "B", valid during the call) at ``offset``.
 
-        ``finish`` sends the reply. A device may call it, once, before it has done all the work; if it has not, the
-        session does when this returns. After it, an error can no longer be told.
+        ``finish`` sends the reply, and never raises. A device may call it before it has done all the work; if it has
+        not, the session does when this returns. After it, an error can no longer be told.
         """
 
     def map_dma(self, address: int, size: int, fd: int | None, offset: int, *, writable: bool) -> None:

@@ -22,7 +22,7 @@ from typing import Final
 from vmm.vfiouser.messages import IrqAction
 from vmm.vfiouser.stream import close_all
 
-__all__ = ["IntxLine"]
+__all__ = ["IntxLine", "Trigger"]
 
 _EVENTFD: Final = "anon_inode:[eventfd]"
 
@@ -34,18 +34,64 @@ def _check_eventfd(fd: int) -> None:
         raise OSError(errno.EINVAL, "not an eventfd")
 
 
+class Trigger:
+    """The eventfd by which the client is told of an event, if it has set one. ``signal`` never waits."""
+
+    __slots__ = ("_fd", "_writable")
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._writable = select.poll()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is an eventfd."""
+        return self._fd >= 0
+
+    def connect(self, fd: int) -> None:
+        """Signals by the eventfd ``fd`` from now on, and owns it. OSError (EINVAL), and not owned, if it is none."""
+        _check_eventfd(fd)
+        self.disconnect()
+        self._fd = fd
+        self._writable.register(fd, select.POLLOUT)
+
+    def disconnect(self) -> None:
+        """Has no eventfd to signal by."""
+        if self._fd >= 0:
+            self._writable.unregister(self._fd)
+            close_all([self._fd])
+            self._fd = -1
+
+    reset = disconnect
+
+    def test(self) -> None:
+        """Signals because the client asks for it; OSError (EINVAL) without an eventfd."""
+        if self._fd < 0:
+            raise OSError(errno.EINVAL, "no eventfd to signal by")
+        self.signal()
+
+    def signal(self) -> None:
+        """Adds 1 to the eventfd, unless its counter is full: then the client has been told, and has not looked."""
+        if not self._writable.poll(0):
+            return
+        try:
+            os.eventfd_write(self._fd, 1)
+        except OSError:
+            pass
+
+
 class IntxLine:
     """INTA# of one device. ``level`` is the line (0 or 1), ``masked`` VFIO's mask, ``raised`` counts triggers.
 
     ``changed`` is called whenever ``descriptors`` have changed.
     """
 
-    __slots__ = ("_buffer", "_changed", "_trigger", "_wakers", "_writable", "level", "masked", "raised")
+    __slots__ = ("_buffer", "_changed", "_connected", "_trigger", "_wakers", "level", "masked", "raised")
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self._changed = changed
-        self._trigger = -1
-        self._writable = select.poll()
+        self._trigger = Trigger()
+        self._connected = False  # as the trigger has it; looked at whenever the line moves
         self._wakers: dict[int, int] = {}  # IrqAction.MASK or UNMASK -> the eventfd by which the client asks for it
         self._buffer = [bytearray(8)]
         self.level = 0
@@ -63,26 +109,24 @@ class IntxLine:
             self.level = 0
             return
         self.level = 1
-        if self._trigger >= 0 and not self.masked:
-            self._raise()
+        if self._connected and not self.masked:
+            self.masked = True
+            self.raised += 1
+            self._trigger.signal()
 
     def connect(self, fd: int) -> None:
         """Signals by the eventfd ``fd`` from now on, and owns it. A line that is up is signalled at once.
 
         Raises OSError (EINVAL), and does not take ``fd``, if it is no eventfd.
         """
-        _check_eventfd(fd)
-        self.disconnect()
-        self._trigger = fd
-        self._writable.register(fd, select.POLLOUT)
+        self._trigger.connect(fd)
+        self._connected = True
         self.set_level(self.level)
 
     def disconnect(self) -> None:
         """Has no eventfd to signal by; the mask stays."""
-        if self._trigger >= 0:
-            self._writable.unregister(self._trigger)
-            close_all([self._trigger])
-            self._trigger = -1
+        self._trigger.disconnect()
+        self._connected = False
 
     def set_waker(self, action: int, fd: int | None) -> None:
         """Has the client ask for ``action`` (MASK or UNMASK) by writing to the eventfd ``fd``, and owns it.
@@ -125,9 +169,7 @@ class IntxLine:
 
     def test(self) -> None:
         """Signals the client whatever the line and the mask are, and leaves both. OSError (EINVAL): no eventfd."""
-        if self._trigger < 0:
-            raise OSError(errno.EINVAL, "no eventfd to signal by")
-        self._signal()
+        self._trigger.test()
 
     def reset(self) -> None:
         """As if no client had set anything: no descriptors, no mask. The line stays as the device drives it."""
@@ -135,16 +177,3 @@ class IntxLine:
         for action in tuple(self._wakers):
             self.set_waker(action, None)
         self.masked = False
-
-    def _raise(self) -> None:
-        self.masked = True
-        self.raised += 1
-        self._signal()
-
-    def _signal(self) -> None:
-        if not self._writable.poll(0):
-            return  # the counter is full: the client has been told, and has not looked
-        try:
-            os.eventfd_write(self._trigger, 1)
-        except OSError:
-            pass

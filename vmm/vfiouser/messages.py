@@ -18,7 +18,7 @@ __all__ = [
     "DMA_UNMAP",
     "HEADER",
     "IRQS",
-    "IRQ_COUNTS",
+    "IRQ_FLAGS",
     "IRQ_INFO",
     "IRQ_SET",
     "MAX_DATA",
@@ -165,7 +165,11 @@ class IrqIndex(enum.IntEnum):
 
 REGIONS: Final = len(RegionIndex)
 IRQS: Final = len(IrqIndex)
-IRQ_COUNTS: Final = tuple(1 if index is IrqIndex.INTX else 0 for index in IrqIndex)  # interrupts of each index
+IRQ_FLAGS: Final[dict[int, int]] = {
+    IrqIndex.INTX: IrqFlag.EVENTFD | IrqFlag.MASKABLE | IrqFlag.AUTOMASKED,
+    IrqIndex.ERR: IrqFlag.EVENTFD,  # QEMU warns of a device without
+}
+"""The interrupt indices that have an interrupt, one each, and its flags."""
 
 
 class Layout:

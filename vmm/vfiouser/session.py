@@ -63,8 +63,9 @@ class Session:
         self._device = device
         self._log = log
         self._logged: set[tuple[str, int]] = set()
-        self._commands = Commands(device, interrupt).table
-        self._commands[Command.REGION_WRITE_MULTI] = self._write_multi
+        self._commands = Commands(device, interrupt)
+        self._handlers = self._commands.table
+        self._handlers[Command.REGION_WRITE_MULTI] = self._write_multi
         regions = [device.regions.get(index, _NO_REGION) for index in range(REGIONS)]
         self._readable = [region.size if region.readable else -1 for region in regions]  # one past the last byte
         self._writable = [region.size if region.writable else -1 for region in regions]
@@ -98,9 +99,9 @@ class Session:
         return True
 
     def close(self) -> None:
-        """Closes what descriptors were received and not taken. The session cannot be used after it."""
+        """Closes the client's descriptors, but for the interrupt line's. The session cannot be used after it."""
         self._stream.close()
-        self._commands.clear()  # its bound methods are a cycle, and the collector may be off
+        self._commands.close()
 
     def _carry_out(self) -> None:
         start = self._stream.start
@@ -182,7 +183,7 @@ class Session:
         self._answer(ident, command, payload)
 
     def _other(self, ident: int, command: int, payload: memoryview) -> None:
-        handler = self._commands.get(command)
+        handler = self._handlers.get(command)
         if handler is None:
             # What the protocol has and this server has not, or what the protocol does not have at all.
             known = command in Command.__members__.values() and command != Command.VERSION

@@ -23,7 +23,7 @@ class DmaWindows:
     """Checks what a client maps and unmaps before the device hears of it. Every refusal is an OSError.
 
     Windows may overlap; the later one hides the earlier. The specification would have a mapping over an existing one
-    refused (EEXIST), but an emulated chipset's address space is remapped while the machine boots.
+    refused (EEXIST); a client that maps the new before it unmaps the old, as memory is rearranged, is served here.
     """
 
     __slots__ = ("_device", "_windows")

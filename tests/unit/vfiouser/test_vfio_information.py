@@ -41,9 +41,9 @@ def test_region_io_fds_are_none(client: VfioClient) -> None:
     assert client.region_io_fds(0) == (REGION_IO_FDS.size, 0, 0, 0)
 
 
-@pytest.mark.parametrize(("index", "flags", "count"), [(0, 7, 1), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0)])
+@pytest.mark.parametrize(("index", "flags", "count"), [(0, 7, 1), (1, 0, 0), (2, 0, 0), (3, 1, 1), (4, 0, 0)])
 def test_irq_info(client: VfioClient, index: int, flags: int, count: int) -> None:
-    """INTx is one interrupt, by eventfd, maskable, masked by each trigger; there is no other."""
+    """INTx is one interrupt, maskable and masked by each trigger; ERR is one, by eventfd alone; there is no other."""
     assert client.irq_info(index) == (IRQ_INFO.size, flags, index, count)
 
 

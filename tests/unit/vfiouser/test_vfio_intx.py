@@ -12,7 +12,7 @@ import pytest
 from tests.kit.vfioclient import VfioClient, refused
 from tests.kit.vfiodevice import ServedDevice
 from vmm.vfiouser.interrupts import IntxLine
-from vmm.vfiouser.messages import IrqAction, IrqData
+from vmm.vfiouser.messages import IrqAction, IrqData, IrqIndex
 
 FULL = (1 << 64) - 2
 
@@ -220,3 +220,17 @@ def test_flags_of_the_clients_eventfd_stay(client: VfioClient, line: IntxLine) -
     line.set_level(1)
     assert os.get_blocking(fd)
     os.close(fd)
+
+
+def test_err_has_a_trigger(served: ServedDevice, client: VfioClient, line: IntxLine, eventfd: int) -> None:
+    """A client may set ERR's eventfd, try it, and take it away; INTx does not notice."""
+    for take_away in (IrqData.NONE | IrqAction.TRIGGER, IrqData.EVENTFD | IrqAction.TRIGGER):
+        client.set_irqs(IrqData.EVENTFD | IrqAction.TRIGGER, index=IrqIndex.ERR, fds=[eventfd])
+        line.set_level(1)
+        assert taken(eventfd) == 0
+        client.set_irqs(IrqData.NONE | IrqAction.TRIGGER, index=IrqIndex.ERR)
+        assert taken(eventfd) == 1
+        client.set_irqs(take_away, 0 if take_away & IrqData.NONE else 1, index=IrqIndex.ERR)
+        refused(errno.EINVAL, client.set_irqs, IrqData.NONE | IrqAction.TRIGGER, index=IrqIndex.ERR)
+    assert served.device.unmasked == 0
+    client.set_irqs(IrqData.EVENTFD | IrqAction.TRIGGER, index=IrqIndex.ERR, fds=[eventfd])  # closed with the client
