@@ -129,6 +129,7 @@ class Outlet:
             body = frame[:-_FCS]
             if int.from_bytes(frame[-_FCS:], "little") != crc32(body):
                 self._counters[_ERRORS] += 1
+                self._events.csr4 |= CSR4_TXSTRT  # the chip has sent it all the same
                 return
             frame = body
         if self.on_frame is not None:

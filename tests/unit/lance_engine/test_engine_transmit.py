@@ -175,6 +175,16 @@ def test_driver_appends_the_fcs_itself(style: int) -> None:
     assert rig.counter("tx_errors") == 1
 
 
+def test_frame_with_a_wrong_fcs_has_been_sent() -> None:
+    """DXMTFCS: TXSTRT says that a transmission has begun, whatever becomes of the frame."""
+    rig = Rig()
+    rig.boot(mode=0x0008)
+    rig.queue(0, frame(100) + b"oops")
+    rig.kick()
+    assert rig.port.sent == []
+    assert rig.csr(4) & 0x0008
+
+
 def test_ilacc_has_no_fcs_instead_of_add_fcs() -> None:
     """Style 1, bit 29: the driver's own FCS is in the frame."""
     rig = Rig(1)
