@@ -57,15 +57,18 @@ def spawn_program(
         cwd=folder,
         stdin=None if console is None else subprocess.DEVNULL,
         stdout=console,
+        stderr=console,
         process_group=None if console is None else 0,  # in the foreground, or the terminal would stop it
     )
     return Child(role, process, None, os.pidfd_open(process.pid))
 
 
-def epitaph(child: Child) -> str:
-    """One line on a process that has ended, its own last words included."""
+def epitaph(child: Child, last_words: str = "") -> str:
+    """One line on a process that has ended, its own last words included; ``last_words``: those of a program."""
     status = child.process.returncode
     how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    if last_words:
+        how += f": {last_words}"
     with contextlib.suppress(ControlError):
         message = child.control.receive(0.0) if child.control is not None else None
         if message is not None and "message" in message:

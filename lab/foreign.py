@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from lab import qemu
 from lab.child import Child, spawn_program
@@ -20,6 +21,8 @@ from netbackend.plan import NetworkPlan
 from vmm.vfiouser.listen import listen
 
 __all__ = ["ForeignGuest", "foreign_guest", "socket_path"]
+
+_TAIL_BYTES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,15 @@ class ForeignGuest:
     words: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
     console: int | None = None
+
+    def last_words(self) -> str:
+        """The last line that the program printed to its console, if that is a file; nothing unprintable."""
+        if self.console is None:
+            return ""
+        end = os.fstat(self.console).st_size
+        tail = os.pread(self.console, _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace")
+        lines = [line for line in tail.splitlines() if line.strip()]
+        return "".join(filter(str.isprintable, lines[-1])) if lines else ""
 
     def spawn(self, role: str, cpus: Iterable[int]) -> Child:
         """Starts the program."""
@@ -64,23 +76,25 @@ def foreign_guest(
             yield ForeignGuest(listener, directory.guest)
             return
         os.chown(path, NOBODY, NOBODY)
-        disk = None if settings.disk is None else _open_disk(settings.disk, undo)
+        disk = () if settings.disk is None else _open_disk(settings.disk, undo)
         console = None if terminal else _open_console(directory.console, undo)
         words = qemu.command(settings, plan, disk)
-        yield ForeignGuest(listener, directory.guest, words, () if disk is None else (disk,), console)
+        yield ForeignGuest(listener, directory.guest, words, disk, console)
 
 
-def _open_disk(path: str, undo: contextlib.ExitStack) -> int:
-    """The disk image, opened with the user's rights, which QEMU does not have."""
+def _open_disk(path: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
+    """The disk image, opened with the user's rights, which QEMU does not have: for both, and for reading only."""
+    fds = []
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        for access in (os.O_RDWR, os.O_RDONLY):
+            fds.append(os.open(path, access | os.O_CLOEXEC))
+            undo.callback(os.close, fds[-1])
     except OSError as error:
         raise ConfigError(f"--disk {path}: {error.strerror}") from None
-    undo.callback(os.close, fd)
-    return fd
+    return tuple(fds)
 
 
 def _open_console(path: Path, undo: contextlib.ExitStack) -> int:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     undo.callback(os.close, fd)
     return fd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -39,8 +40,8 @@ def kernel_arguments(plan: NetworkPlan) -> str:
     return f"console=ttyS0 quiet {address} worldswitch.peer={plan.peer.address}"
 
 
-def command(settings: Settings, plan: NetworkPlan, disk: int | None) -> tuple[str, ...]:
-    """The whole command line, for a start in the guest's folder. ``disk``: descriptor of a disk image.
+def command(settings: Settings, plan: NetworkPlan, disk: Sequence[int] | None = None) -> tuple[str, ...]:
+    """The whole command line, for a start in the guest's folder. ``disk``: descriptors of a disk image, or none.
 
     It boots the stock guest's kernel and initrd, those that were given, or the disk if there is one and no kernel.
     SetupError if the image is not there, ConfigError for a file that is not.
@@ -53,8 +54,10 @@ def command(settings: Settings, plan: NetworkPlan, disk: int | None) -> tuple[st
     words += ["-accel", settings.accel, "-cpu", "max" if settings.accel == "tcg" else "host"]
     words += client_options(settings.memory, SOCKET)
     words += [*_CONSOLE, *channel_options(Path(CHANNEL))]
-    if disk is not None:
-        words += ["-add-fd", f"fd={disk},set=1", "-drive", "file=/dev/fdset/1,format=raw,if=ide"]
-    if disk is None or kernel is not None:
+    for fd in disk or ():  # QEMU opens it more than once, and takes whichever fits
+        words += ["-add-fd", f"fd={fd},set=1"]
+    if disk:
+        words += ["-drive", "file=/dev/fdset/1,format=raw,if=ide"]
+    if not disk or kernel is not None:
         words += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_arguments(plan)]
     return tuple(words)

@@ -216,7 +216,8 @@ class Stack:
         """One line on the first process found dead, its own last words included; None while all live."""
         for child in self._children.values():
             if child.process.poll() is not None:
-                return epitaph(child)
+                program = self._foreign if child.control is None else None
+                return epitaph(child, "" if program is None else program.last_words())
         return None
 
     @property
