@@ -1,0 +1,44 @@
+"""The table of known errors: each row explains what it is for, and is needed for that."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.differential.compare import Comparison
+from tests.differential.corrections import Difference
+from tests.differential.knownerrors import KNOWN_ERRORS
+from tests.differential.planted import PLANTED
+from tests.differential.qemumachine import QemuMachine
+
+NAMES = [row.name for row in KNOWN_ERRORS]
+ALMOST_ALWAYS = {"positive-counters", "working-registers", "ring-bases", "csr103"}
+"""Rows that the reading of all registers at the end of any sequence needs."""
+
+
+def test_every_row_is_planted() -> None:
+    """No row is without a sequence, none is there twice, and no sequence is without a row."""
+    assert sorted(NAMES) == sorted(PLANTED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_row_explains_what_it_is_for(qemu: QemuMachine, name: str) -> None:
+    """With the whole table nothing differs, and the row has had a part in that."""
+    comparison = Comparison(qemu)
+    comparison.run(PLANTED[name])
+    assert name in comparison.used
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_row_is_needed(qemu: QemuMachine, name: str) -> None:
+    """Without the row the same sequence differs: it is no mask for something that has been mended."""
+    comparison = Comparison(qemu, [row for row in KNOWN_ERRORS if row.name != name])
+    with pytest.raises(Difference):
+        comparison.run(PLANTED[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_row_is_silent_elsewhere(qemu: QemuMachine, name: str) -> None:
+    """A chip that is only brought up and read needs none but the few rows about registers as such."""
+    comparison = Comparison(qemu)
+    comparison.run([])
+    assert name not in comparison.used or name in ALMOST_ALWAYS
