@@ -81,7 +81,7 @@ class ClientBell:
             pass  # a signal handler has run, and may have changed what the caller waits for
 
     def hurry(self) -> None:
-        """vmapp is not to linger at the next switch."""
+        """The next switch is to be short: no lingering."""
         self._gate[SLOT] = POSTED
 
     def attended(self) -> None:
