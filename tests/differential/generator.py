@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
+from machine.lance import bits
 from tests.differential.context import RX, TX, RingView
 from tests.differential.machines import OurMachine
 from tests.differential.steps import BCR, CSR, WINDOW, Config, Inject, Port, Reg, Reset, Step, Store
@@ -159,9 +160,11 @@ class Guest:
         """One frame in one TMD, or in several."""
         r = self._random
         size = r.choice(_SIZES) if r.random() < 0.9 else r.choice(_LONG)
+        if self._machine.csr(15) & bits.CSR15_LOOP and r.random() < 0.9:
+            size = max(size, 60)
         address = self._buffer(TX, size)
         yield Store(address, self._payload(size))
-        pieces = r.choice((1, 1, 1, 2, 3))
+        pieces = min(r.choice((1, 1, 1, 2, 3)), self._ring(TX).length)
         cuts = [0, *sorted(r.randrange(1, size) for _ in range(pieces - 1)), size]
         extra = r.choice((0, 0, 0, 0, 0x10, 0x20, 0x48, 0x0C))
         order = list(range(pieces))
@@ -177,7 +180,7 @@ class Guest:
     def _chain(self) -> Iterator[Step]:
         """TMDs with any flags."""
         r = self._random
-        for i in reversed(range(r.randrange(1, 4))):
+        for i in reversed(range(min(r.randrange(1, 4), self._ring(TX).length - (r.random() < 0.95)))):
             size = r.choice((20, 60, 64, 200))
             yield from self._descriptor(TX, i, self._buffer(TX, size), size, r.choice((0x80, 0x81, 0x82, 0x83, 0x03)))
 
@@ -256,6 +259,8 @@ class Guest:
 
     def _reset(self) -> Iterator[Step]:
         yield Reset()
+        if self._random.random() < 0.8:
+            yield from self._boot()
 
     def _wide(self) -> Iterator[Step]:
         """32-bit ports from now on."""

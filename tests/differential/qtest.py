@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ __all__ = ["QTest", "find_qemu"]
 
 _PROGRAM: Final = "qemu-system-x86_64"
 _PATIENCE_S: Final = 20.0
+_GLANCE_S: Final = 0.1
 _CHUNK: Final = 1 << 16
 
 
@@ -50,18 +52,24 @@ class QTest:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             listener.listen(1)
-            listener.settimeout(_PATIENCE_S)
+            listener.settimeout(_GLANCE_S)
             command = [*find_qemu(), *arguments, "-qtest", f"unix:{path}", "-qtest-log", "none"]
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=pass_fds
                 )
-            try:
-                self._socket, _ = listener.accept()
-            except TimeoutError:
-                self._end()
-                raise SetupError(f"QEMU does not speak qtest: {self._complaint()}") from None
+            self._socket = self._accepted(listener)
         self._socket.settimeout(_PATIENCE_S)
+
+    def _accepted(self, listener: socket.socket) -> socket.socket:
+        deadline = time.monotonic() + _PATIENCE_S
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                return listener.accept()[0]
+            except TimeoutError:
+                pass
+        self._end()
+        raise SetupError(f"QEMU does not speak qtest: {self._complaint()}")
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.differential.compare import Comparison
@@ -9,6 +11,7 @@ from tests.differential.corrections import Difference
 from tests.differential.knownerrors import KNOWN_ERRORS
 from tests.differential.planted import PLANTED
 from tests.differential.qemumachine import QemuMachine
+from tests.differential.table import markdown
 
 NAMES = [row.name for row in KNOWN_ERRORS]
 ALMOST_ALWAYS = {"positive-counters", "working-registers", "ring-bases", "csr103"}
@@ -42,3 +45,9 @@ def test_row_is_silent_elsewhere(qemu: QemuMachine, name: str) -> None:
     comparison = Comparison(qemu)
     comparison.run([])
     assert name not in comparison.used or name in ALMOST_ALWAYS
+
+
+def test_document_has_the_table() -> None:
+    """docs/differential.md ends with the table as it is."""
+    document = (Path(__file__).parents[2] / "docs" / "differential.md").read_text()
+    assert document.endswith(f"## Known errors of QEMU's pcnet\n\n{markdown()}")
