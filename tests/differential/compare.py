@@ -27,6 +27,7 @@ from tests.differential.steps import (
     Access,
     Config,
     Inject,
+    Link,
     Port,
     Step,
     Store,
@@ -78,6 +79,8 @@ class Comparison:
             self._inject(step)
         elif isinstance(step, Config):
             self._config(step)
+        elif isinstance(step, Link):
+            self._link(step)
         else:
             for port in accesses(step, self._dwio):
                 self._access(step, port)
@@ -117,6 +120,12 @@ class Comparison:
         self._table.check_end()
         if not withheld:
             self.qemu.inject(self._table.arriving(step.frame))
+        self._pass_time([])
+
+    def _link(self, step: Link) -> None:
+        self._begin(step, None)
+        self.ours.set_link(step.up)
+        self.qemu.set_link(step.up)
         self._pass_time([])
 
     def _config(self, step: Config) -> None:

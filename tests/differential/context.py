@@ -9,7 +9,7 @@ from typing import Final
 from machine.lance import bits
 from tests.differential.machines import OurMachine
 from tests.differential.qemumachine import QemuMachine
-from tests.differential.steps import WINDOW, Access, Inject, Step, Store
+from tests.differential.steps import CSR, WINDOW, Access, Inject, Step, Store
 from vmapp.lance.descriptors import LAYOUTS
 
 __all__ = ["RX", "TX", "Context", "Entry", "RingView"]
@@ -107,6 +107,7 @@ class RingView:
 class Context:
     """One step of a sequence. ``before``: memory, ``csrs``: all CSRs, before it; both are the same on either side.
 
+    ``demanded``: the step sets TDMD.
     What one step leaves to later ones: ``stuck``: QEMU shows, and obeys, a TXON that STOP should have cleared.
     ``rings_lost``: QEMU has forgotten the rings. ``sent_since_csr4``: frames went out since CSR4 was written.
     ``held``: DPOLL is set in QEMU, whatever the guest has written. ``hidden``: causes in CSR0 that QEMU lacks.
@@ -121,6 +122,7 @@ class Context:
     sent: list[bytes] = field(default_factory=list)
     looped: list[bytes] = field(default_factory=list)
     merrs: int = 0
+    demanded: bool = False
     stuck: bool = False
     rings_lost: bool = False
     sent_since_csr4: bool = False
@@ -133,6 +135,8 @@ class Context:
         self.csrs = tuple(self.ours.csr(i) for i in range(128))
         self.merrs = self.ours.counter("memory_errors")
         self.sent, self.looped = [], []
+        value = access.value if access is not None and access.reaches(CSR, 0) else None
+        self.demanded = value is not None and bool(value & bits.CSR0_TDMD)
 
     def csr(self, index: int) -> int:
         """A CSR of ours as it is now."""
@@ -172,9 +176,17 @@ class Context:
 
     @property
     def transmits(self) -> bool:
-        """The transmitter is on in this step, or was: what is queued goes out."""
+        """The transmitter is on in this step, or was, and looks at its ring: what is queued goes out."""
+        if self.now(4, bits.CSR4_DPOLL) and not self.was(0, bits.CSR0_TDMD) and not self.demanded:
+            return False
         started = not self.was(0, bits.CSR0_STRT) and self.now(0, bits.CSR0_STRT) and not self.mode & bits.CSR15_DTX
         return (self.was(0, bits.CSR0_TXON) or started) and not self.now(5, bits.CSR5_SPND)
+
+    @property
+    def carrier_lost(self) -> bool:
+        """What is transmitted meets no carrier: the cable is out, and loopback does not stay inside."""
+        inside = bits.CSR15_LOOP | bits.CSR15_INTL
+        return not self.ours.link_up and self.mode & inside != inside
 
     @property
     def initialised(self) -> bool:

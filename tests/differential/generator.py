@@ -15,7 +15,7 @@ from typing import Final
 from machine.lance import bits
 from tests.differential.context import RX, TX, RingView
 from tests.differential.machines import OurMachine
-from tests.differential.steps import BCR, CSR, WINDOW, Config, Inject, Port, Reg, Reset, Step, Store
+from tests.differential.steps import BCR, CSR, WINDOW, Config, Inject, Link, Port, Reg, Reset, Step, Store
 from vmapp.lance.testkit import MAC
 
 __all__ = ["Guest"]
@@ -66,6 +66,7 @@ class Guest:
             (1, self._hostile),
             (1, self._configuration),
             (1, self._wide),
+            (1, self._cable),
         ]
         self._actions = [action for weight, action in weighted for _ in range(weight)]
 
@@ -266,6 +267,14 @@ class Guest:
         """32-bit ports from now on."""
         if self._random.random() < 0.5:
             yield Port(0x10, 4, self._random.getrandbits(32))
+
+    def _cable(self) -> Iterator[Step]:
+        """Out, and in again a little later."""
+        yield Link(False)
+        for _ in range(self._random.randrange(4)):
+            yield from self._random.choice((self._transmit, self._arrive, self._kick, self._ack))()
+        if self._random.random() < 0.9:
+            yield Link(True)
 
     def _hostile(self) -> Iterator[Step]:
         """Random bytes where they hurt, or an init block anywhere."""

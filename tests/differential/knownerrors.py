@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.differential import rowsconfig, rowsinit, rowsreceive, rowsregisters, rowsstart, rowstransmit
+from tests.differential import rowsconfig, rowsinit, rowslink, rowsreceive, rowsregisters, rowsstart, rowstransmit
 from tests.differential.row import KnownError
 
 __all__ = ["KNOWN_ERRORS"]
@@ -20,6 +20,7 @@ KNOWN_ERRORS: Final[tuple[KnownError, ...]] = (
     *rowsstart.ROWS,
     *rowsinit.ROWS,
     *rowstransmit.ROWS,
+    *rowslink.ROWS,
     *rowsreceive.ROWS,
     *rowsconfig.ROWS,
 )

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from machine.counters import VMAPP, indices
 from machine.lance.bits import CSR15_LOOP
 from machine.lance.regfile import EFFECT_TRANSMIT, RegisterFile
-from machine.lance.state import STATE_WORDS
+from machine.lance.state import LINK_UP, STATE_WORDS
 from machine.memory import GuestMemory
 from tests.differential.steps import WINDOW, Access, Config
 from vmapp.lance.engine import LanceEngine
@@ -34,6 +34,9 @@ class Machine(Protocol):
 
     def inject(self, frame: bytes) -> None:
         """A frame arrives; the chip takes, drops or misses it before this returns."""
+
+    def set_link(self, up: bool) -> None:
+        """The cable is plugged in, or pulled out."""
 
     def time_passes(self) -> None:
         """More than one polling interval of the chip goes by."""
@@ -72,6 +75,11 @@ class OurMachine:
         """A BCR, without side effects."""
         return self.regs.read_bcr(index)
 
+    @property
+    def link_up(self) -> bool:
+        """The cable is in."""
+        return bool(self.regs.words[LINK_UP])
+
     def access(self, access: Access) -> int:
         """As ``Machine``."""
         if access.value is None:
@@ -92,6 +100,10 @@ class OurMachine:
         self.port.waiting.append(frame)
         if not self.engine.receive(1):
             self.engine.miss(1)
+
+    def set_link(self, up: bool) -> None:
+        """As ``Machine``."""
+        self.regs.set_link(up)
 
     def time_passes(self) -> None:
         """As ``Machine``."""

@@ -6,7 +6,7 @@ import struct
 from typing import Final
 from zlib import crc32
 
-from tests.differential.steps import BCR, CSR, Config, Inject, Port, Reg, Reset, Step, Store
+from tests.differential.steps import BCR, CSR, Config, Inject, Link, Port, Reg, Reset, Step, Store
 from vmapp.lance.testkit import MAC
 
 __all__ = ["PLANTED"]
@@ -56,6 +56,7 @@ def _frame(size: int = 100, to: bytes = MAC, kind: int = 0x0800) -> Step:
 
 
 _WITH_FCS: Final = Store(_TX_BUFFERS + 96, crc32(bytes(96)).to_bytes(4, "little"))
+_DOWN: Final = Link(up=False)
 _KICK: Final = _csr(0, 0x0048)
 _STOP: Final = _csr(0, 0x0004)
 _STRT: Final = _csr(0, 0x0002)
@@ -103,6 +104,12 @@ PLANTED: Final[dict[str, list[Step]]] = {
     "loop-collision": [*_boot(mode=0x0054), _rmd(0), _tmd(0, 100)],
     "loop-of-short-frames": [*_boot(mode=0x8044), _rmd(0), _tmd(0, 40)],
     "loop-with-own-fcs": [*_boot(mode=0x804C), _rmd(0), _WITH_FCS, _tmd(0, 100)],
+    "err-stays": [*_boot(), _DOWN, _tmd(0, 100), _csr(0, 0x2040)],
+    "lcar-place": [*_boot(csr4=_DPOLL), _DOWN, _tmd(0, 100, 0x82), _tmd(1, 100, 0x81), _KICK],
+    "lcar-broken-chain": [*_boot(), _DOWN, _tmd(0, 100, 0x82)],
+    "lcar-tint": [*_boot(), _csr(5, 0x8000), _DOWN, _tmd(0, 100)],
+    "inner-loop": [*_boot(mode=0x8044), _DOWN, _rmd(0), _tmd(0, 100)],
+    "tmauloop": [_bcr(2, 0x4002), *_boot(mode=0x8004), _DOWN, _rmd(0), _tmd(0, 100)],
     "short-frame": [*_boot(), _rmd(0), _frame(14)],
     "receives-before-start": [*_boot(start=0x0001), _rmd(0), _frame()],
     "receiver-switch": [*_boot(), _rmd(0), _csr(5, 1), _csr(15, 1), _csr(5, 0), _frame()],

@@ -11,12 +11,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.differential.monitor import Monitor
 from tests.differential.qtest import QTest
 from tests.differential.steps import WINDOW, Access, Config
 from vmapp.lance.testkit import MAC
 
 __all__ = ["QemuMachine", "qemu_machine"]
 
+_WIRE: Final = "wire"
 _RAM: Final = 16 << 20
 _BAR0: Final = 0xC000
 _COMMAND: Final = 0x0005  # I/O decoding, bus master
@@ -48,11 +50,13 @@ _BCR_RESET: Final = {
 class QemuMachine:
     """``raw_csr`` and ``raw_bcr`` write registers behind the sequence's back; RAP is as it was afterwards."""
 
-    def __init__(self, qtest: QTest, memory: memoryview, wire: socket.socket) -> None:
+    def __init__(self, qtest: QTest, monitor: Monitor, memory: memoryview, wire: socket.socket) -> None:
         self.memory = memory
         self.rap = 0
         self.dwio = False
         self._qtest = qtest
+        self._monitor = monitor
+        self._link = True
         self._wire = wire
         self._boot()
 
@@ -126,6 +130,11 @@ class QemuMachine:
         while fcntl.ioctl(self._wire, _SIOCOUTQ, b"\0\0\0\0") != b"\0\0\0\0":
             pass  # QEMU's one thread reads it, and hands it to the chip before it looks at anything else
 
+    def set_link(self, up: bool) -> None:
+        """As ``Machine``."""
+        self._monitor.execute("set_link", name=_WIRE, up=up)
+        self._link = up
+
     def sent(self) -> list[bytes]:
         """As ``Machine``."""
         frames = []
@@ -137,6 +146,8 @@ class QemuMachine:
 
     def reset(self) -> None:
         """The chip as after H_RESET, as far as its registers can be written; memory is left alone."""
+        if not self._link:
+            self.set_link(True)
         for setting in (*self.settings, *_PLAIN_CONFIG):
             self.config(setting)
         self.dwio, self.rap = False, 0
@@ -187,17 +198,18 @@ def qemu_machine() -> Iterator[QemuMachine]:
         ram = folder / "ram"
         with ram.open("wb") as file:
             file.truncate(_RAM)
-        qtest = stack.enter_context(QTest(folder, list(_arguments(ram, theirs.fileno())), (theirs.fileno(),)))
+        qtest = stack.enter_context(QTest(folder, list(_arguments(folder, ram, theirs.fileno())), (theirs.fileno(),)))
         theirs.close()
+        monitor = stack.enter_context(Monitor(folder / "monitor"))
         with ram.open("r+b") as file:
             mapping = stack.enter_context(mmap.mmap(file.fileno(), WINDOW))
         memory = stack.enter_context(memoryview(mapping))
-        yield QemuMachine(qtest, memory, ours)
+        yield QemuMachine(qtest, monitor, memory, ours)
 
 
-def _arguments(ram: Path, wire: int) -> Iterable[str]:
+def _arguments(folder: Path, ram: Path, wire: int) -> Iterable[str]:
     yield from ("-accel", "qtest", "-machine", "pc,memory-backend=ram", "-m", f"{_RAM >> 20}")
     yield from ("-object", f"memory-backend-file,id=ram,size={_RAM},mem-path={ram},share=on")
-    yield from ("-nodefaults", "-display", "none")
-    yield from ("-netdev", f"dgram,id=wire,local.type=fd,local.str={wire}")
-    yield from ("-device", f"pcnet,addr=4,romfile=,netdev=wire,mac={MAC.hex(':')}")
+    yield from ("-nodefaults", "-display", "none", "-qmp", f"unix:{folder / 'monitor'},server=on,wait=off")
+    yield from ("-netdev", f"dgram,id={_WIRE},local.type=fd,local.str={wire}")
+    yield from ("-device", f"pcnet,addr=4,romfile=,netdev={_WIRE},mac={MAC.hex(':')}")

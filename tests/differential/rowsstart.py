@@ -77,6 +77,8 @@ def _suspended_seen(c: Context, value: int) -> int:
 
 def _sends(c: Context) -> bool:
     """QEMU would send a frame, and so clear TDMD, if it looked at its ring now."""
+    if c.carrier_lost:
+        return False
     started = False
     for entry in c.ring(TX).owned():
         started |= entry.stp

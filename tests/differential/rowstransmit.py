@@ -10,7 +10,7 @@ from machine.lance import bits
 from tests.differential.context import TX, Context, Entry
 from tests.differential.row import KnownError, Verdict, Word
 
-__all__ = ["ROWS", "chains"]
+__all__ = ["ROWS", "broken", "chains"]
 
 _LONGEST: Final = 1514
 _BUFFER: Final = 4092  # QEMU's own, without room for the FCS
@@ -87,18 +87,18 @@ def _stp_within(c: Context) -> bool:
     return c.transmits and any(entry.stp for chain in chains(c) for entry in chain[1:])
 
 
-def _broken(c: Context) -> list[Entry]:
+def broken(c: Context) -> list[Entry]:
     """The packet at the end of what is queued that has no ENP."""
     found = list(chains(c))
     return found[-1] if found and found[-1][0].stp and not found[-1][-1].enp else []
 
 
 def _endless(c: Context) -> bool:
-    return c.transmits and bool(_broken(c)) and len(c.ring(TX).owned()) >= c.ring(TX).length
+    return c.transmits and bool(broken(c)) and len(c.ring(TX).owned()) >= c.ring(TX).length
 
 
 def _underflow(c: Context, word: Word) -> int:
-    chain = _broken(c)
+    chain = broken(c)
     if word.ring != TX or len(chain) < 2:
         return word.theirs
     mask = {"status": bits.TMD1_ERR, "result": _FAULT}.get(word.part, 0)

@@ -17,6 +17,7 @@ __all__ = [
     "Access",
     "Config",
     "Inject",
+    "Link",
     "Port",
     "Reg",
     "Reset",
@@ -83,7 +84,14 @@ class Inject:
     frame: bytes
 
 
-Step = Port | Reg | Reset | Config | Store | Inject
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The cable is plugged in, or pulled out."""
+
+    up: bool
+
+
+Step = Port | Reg | Reset | Config | Store | Inject | Link
 
 
 @dataclass(frozen=True, slots=True)
