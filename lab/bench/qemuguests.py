@@ -57,7 +57,7 @@ def own(settings: Settings, *, traced: bool = False) -> Iterator[tuple[Path, Gue
         folder = Path(tempfile.mkdtemp(prefix="worldswitch-"))
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         os.chown(folder, NOBODY, NOBODY)
-        words = with_own_card(qemu.command(settings, plan, None), network.host_tap, plan)
+        words = with_own_card(qemu.command(settings, plan, ()), network.host_tap, plan)
         if traced:
             words += [*(word for event in _EVENTS for word in ("-trace", event)), "-D", TRACE_FILE]
         child = spawn_program("guest", words, (network.host_tap,), folder, settings.cpus, subprocess.DEVNULL)
