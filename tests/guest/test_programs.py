@@ -1,4 +1,4 @@
-"""What is built on a stock guest: the benchmark beside QEMU's own card, and the demonstration; as short as they can be."""
+"""What is built on a stock guest, as short as it can be: the benchmark beside QEMU's own card, the demonstration."""
 
 from __future__ import annotations
 
