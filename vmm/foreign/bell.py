@@ -16,6 +16,8 @@ from machine.ring import FREE, POSTED
 
 __all__ = ["SLOT", "ClientBell"]
 
+_COARSE_SECONDS: Final = 0.005  # from here on, poll()'s milliseconds will do
+
 SLOT: Final = 0  # first word of the one trap slot in use: it only ever says whether the client wants something
 
 
@@ -65,13 +67,23 @@ class ClientBell:
 
     def sleep(self, seconds: float | None) -> bool:
         """In the VMM world: until the client wants something or the bell is rung; False when time ran out first."""
-        if seconds is None:
-            ready = [fd for fd, _ in self._poll.poll()]
+        if seconds is None or seconds >= _COARSE_SECONDS:
+            ready = [fd for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000)]
         else:
             ready, _, _ = select.select(self._all, (), (), seconds)  # poll() counts in milliseconds
         if self._fd in ready:
             self._take()
         return bool(ready)
+
+    def look(self) -> bool:
+        """Whether the client wants something, without waiting; takes the rings so far."""
+        wanted = False
+        for fd, _ in self._poll.poll(0):
+            if fd == self._fd:
+                self._take()
+            else:
+                wanted = True
+        return wanted
 
     def _take(self) -> None:
         """Takes all rings so far; sleeps while there is none."""

@@ -15,6 +15,11 @@ class IntxTrigger(Protocol):
     """What is needed of ``vmm.vfiouser.interrupts.IntxLine``."""
 
     raised: int
+    patient: bool
+    owed_ns: int
+
+    def repay(self) -> None:
+        """Triggers for a line that has stayed up since it was unmasked."""
 
     def set_level(self, level: int) -> None:
         """The device drives the line."""
@@ -28,13 +33,25 @@ class ClientLine:
         self._trigger: IntxTrigger | None = None
 
     def connect(self, trigger: IntxTrigger) -> None:
-        """Where the line leads."""
+        """Where the line leads. Its patience is ``owed_ns`` and ``repay`` here."""
+        trigger.patient = True
         self._trigger = trigger
 
     def set_line(self, _irq: int, level: int) -> None:
         """Passes the level on."""
         if self._trigger is not None:
             self._trigger.set_level(level)
+            self.count()
+
+    @property
+    def owed_ns(self) -> int:
+        """Since when the line has been up and unmasked without a trigger; 0 if it has not."""
+        return 0 if self._trigger is None else self._trigger.owed_ns
+
+    def repay(self) -> None:
+        """Triggers, if the line is still up."""
+        if self._trigger is not None:
+            self._trigger.repay()
             self.count()
 
     def count(self) -> None:

@@ -28,6 +28,8 @@ _QUIET_TICKS: Final = 5  # without a request: the guest is idle
 _POLL_SECONDS: Final = 0.064  # how often the chip of an idle guest looks for TMDs by itself (vmapp.hostworld, too)
 _HELD_SECONDS: Final = 0.0005  # how soon to look again for a free RMD for frames that wait in the TAP
 _HELD_NS: Final = 100_000  # a request sooner after a switch than this does not force another one for them
+_SILENCE_NS: Final = 100_000  # between two accesses of a guest's interrupt handler there is less
+_LONGEST_OWED_NS: Final = 1_000_000  # from unmasking a line that is up to its trigger, whatever the client does
 _LEFT_NS: Final = world.LEFT_NS
 _HELD: Final = world.FRAMES_HELD
 
@@ -36,6 +38,10 @@ class Requests(Protocol):
     """What is needed of ``vmm.vfiouser.server.Server``."""
 
     changed: int
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a message to carry out that poll() does not see."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -82,27 +88,45 @@ class ForeignMonitor:
 
     def run(self) -> None:
         """Serves clients for ever; the supervisor ends it."""
-        host, step = self._host, self._server.step
-        last_work = 0
+        host, server, bell = self._host, self._server, self._bell
+        busy = False
         while True:
             if host.pending:
                 self._attend()
-            self._bell.attended()
-            if step():
-                self._after_request()
-                last_work = 0
-            elif self._linger_ns:
+            bell.attended()
+            if server.pending or self._heard_client(busy):
+                busy = server.step()
+                if busy:
+                    self._after_request()
+
+    def _heard_client(self, busy: bool) -> bool:
+        """Waits until there may be a request: a message is read when it is known to be there, not to find out.
+
+        ``busy``: there has just been one; the next may be near.
+        """
+        if busy and self._linger_ns:
+            started = now = monotonic_ns()
+            while now - started < self._linger_ns:
+                if self._bell.look():
+                    return True
+                if self._host.pending:
+                    return False
+                if now - started > _SILENCE_NS:
+                    self._line.repay()
+                os.sched_yield()
                 now = monotonic_ns()
-                last_work = last_work or now
-                if now - last_work < self._linger_ns:
-                    os.sched_yield()
-                else:
-                    self._sleep()
-            else:
-                self._sleep()
+        elif self._line.owed_ns:
+            if not self._bell.sleep(_SILENCE_NS / 1e9):
+                self._line.repay()
+            return True
+        self._sleep()
+        return True
 
     def _after_request(self) -> None:
-        self._line.count()
+        line = self._line
+        line.count()
+        if line.owed_ns and monotonic_ns() - line.owed_ns > _LONGEST_OWED_NS:
+            line.repay()
         if self._server.changed != self._changed:
             self._changed = self._server.changed
             self._bell.watch(self._server.descriptors)

@@ -17,6 +17,7 @@ import errno
 import os
 import select
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Final
 
 from vmm.vfiouser.messages import IrqAction
@@ -84,9 +85,26 @@ class IntxLine:
     """INTA# of one device. ``level`` is the line (0 or 1), ``masked`` VFIO's mask, ``raised`` counts triggers.
 
     ``changed`` is called whenever ``descriptors`` have changed.
+
+    **Patience.** QEMU unmasks at the first access that a guest's handler makes, before the handler can have lowered
+    the line (``vfio_pci_intx_eoi`` in hw/vfio/pci.c); to trigger again at once would be an interrupt for nothing, with
+    a message of its own, for each access up to the one that acknowledges. With ``patient``, a line that is up when it
+    is unmasked is ``owed_ns`` (CLOCK_MONOTONIC, 0: nothing is owed): whoever drives the device calls ``repay()``
+    when the client has been silent for a moment, or has kept the line up for too long.
     """
 
-    __slots__ = ("_buffer", "_changed", "_connected", "_trigger", "_wakers", "level", "masked", "raised")
+    __slots__ = (
+        "_buffer",
+        "_changed",
+        "_connected",
+        "_trigger",
+        "_wakers",
+        "level",
+        "masked",
+        "owed_ns",
+        "patient",
+        "raised",
+    )
 
     def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
         self._changed = changed
@@ -97,6 +115,8 @@ class IntxLine:
         self.level = 0
         self.masked = False
         self.raised = 0
+        self.patient = False
+        self.owed_ns = 0
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -105,6 +125,7 @@ class IntxLine:
 
     def set_level(self, level: int) -> None:
         """Drives the line low (0) or high (anything else); a rise is signalled unless the line is masked."""
+        self.owed_ns = 0
         if not level:
             self.level = 0
             return
@@ -163,9 +184,17 @@ class IntxLine:
         self.masked = True
 
     def unmask(self) -> None:
-        """May trigger again; a line that is up does so at once."""
+        """May trigger again; a line that is up does so, at once or, with patience, if it stays up."""
         self.masked = False
-        self.set_level(self.level)
+        if not self.patient:
+            self.set_level(self.level)
+        elif self.level and not self.owed_ns:
+            self.owed_ns = monotonic_ns()
+
+    def repay(self) -> None:
+        """Triggers for a line that has stayed up since it was unmasked; does nothing if none has."""
+        if self.owed_ns:
+            self.set_level(self.level)
 
     def test(self) -> None:
         """Signals the client whatever the line and the mask are, and leaves both. OSError (EINVAL): no eventfd."""
@@ -177,3 +206,4 @@ class IntxLine:
         for action in tuple(self._wakers):
             self.set_waker(action, None)
         self.masked = False
+        self.owed_ns = 0

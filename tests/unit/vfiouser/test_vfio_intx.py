@@ -58,6 +58,34 @@ def test_unmasking_triggers_a_line_that_is_still_up(
     assert served.device.unmasked == 5  # the device is told of the trigger and of every unmasking
 
 
+def test_patience_waits_for_the_handler(client: VfioClient, line: IntxLine, eventfd: int) -> None:
+    """With patience, unmasking a line that is up triggers nothing until it is repaid, and then once."""
+    line.patient = True
+    client.set_trigger(eventfd)
+    line.set_level(1)
+    assert taken(eventfd) == 1
+    client.unmask()
+    assert taken(eventfd) == 0
+    assert line.owed_ns
+    line.repay()
+    assert (taken(eventfd), line.masked, line.owed_ns) == (1, True, 0)
+    line.repay()
+    assert taken(eventfd) == 0
+
+
+def test_patience_forgets_a_line_that_went_down(client: VfioClient, line: IntxLine, eventfd: int) -> None:
+    """A handler that lowers the line after unmasking owes nothing; the next rise triggers at once."""
+    line.patient = True
+    client.set_trigger(eventfd)
+    line.set_level(1)
+    client.unmask()
+    line.set_level(0)
+    line.repay()
+    assert taken(eventfd) == 1
+    line.set_level(1)
+    assert taken(eventfd) == 1
+
+
 def test_a_rise_while_masked_is_kept(client: VfioClient, line: IntxLine, eventfd: int) -> None:
     """What the line does behind the mask is seen when the mask goes, if it is still so."""
     client.set_trigger(eventfd)
