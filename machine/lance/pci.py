@@ -7,18 +7,27 @@ from typing import Final
 
 from machine.lance import state
 
-__all__ = ["CONFIG_FIELDS", "DEVICE_ID", "INTERRUPT_LINE", "VENDOR_ID", "ConfigField", "PciConfig"]
+__all__ = [
+    "BUS_MASTER",
+    "COMMAND_WORD",
+    "CONFIG_FIELDS",
+    "DEVICE_ID",
+    "INTERRUPT_LINE",
+    "VENDOR_ID",
+    "ConfigField",
+    "PciConfig",
+]
 
 VENDOR_ID: Final = 0x1022  # AMD
 DEVICE_ID: Final = 0x2000  # PCnet-PCI family
+COMMAND_WORD: Final = state.PCI + 1  # state word with the command register in its lower half
+BUS_MASTER: Final = 0x04  # command register: the chip may do DMA
 INTERRUPT_LINE: Final = 0x3C  # offset of the register in which firmware leaves the IRQ's number
 
 _SIZE: Final = 4 * state.PCI_WORDS
-_COMMAND: Final = state.PCI + 1
 _BAR0: Final = state.PCI + 4
 _LATENCY: Final = 0x3E
 _IO_ENABLE: Final = 0x01
-_BUS_MASTER: Final = 0x04
 _IO_LIMIT: Final = 0x1_0000 - 32  # highest base whose 32 ports exist on a PC
 
 
@@ -102,13 +111,13 @@ class PciConfig:
     def io_base(self) -> int | None:
         """First of the 32 ports, or None while the chip decodes none that can exist."""
         base = self._words[_BAR0] & 0xFFFF_FFE0
-        enabled = self._words[_COMMAND] & _IO_ENABLE
+        enabled = self._words[COMMAND_WORD] & _IO_ENABLE
         return base if enabled and 0 < base <= _IO_LIMIT else None
 
     @property
     def bus_master(self) -> bool:
         """Whether the chip may do DMA."""
-        return bool(self._words[_COMMAND] & _BUS_MASTER)
+        return bool(self._words[COMMAND_WORD] & BUS_MASTER)
 
     def _byte(self, offset: int) -> int:
         if not 0 <= offset < _SIZE:

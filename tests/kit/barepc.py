@@ -104,6 +104,7 @@ class BarePc:
     def __init__(self, driver: str = "linux22", **rings: int) -> None:
         self.registers = RegisterFile(memoryview(bytearray(4 * STATE_WORDS)).cast("I"))
         self.registers.power_on(MAC)
+        self.registers.config_write(0x04, 2, 0x0005)  # I/O decoding, bus master
         self.ram = memoryview(bytearray(RAM_BYTES))
         self.wire = MemoryPort()
         counters = memoryview(bytearray(COUNTER_PAGE_BYTES)).cast("Q")

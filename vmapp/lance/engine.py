@@ -90,7 +90,7 @@ class LanceEngine:
 
     @property
     def wants_poll(self) -> bool:
-        """The chip polls: transmitter on, not suspended, DPOLL clear."""
+        """The chip polls: transmitter on, not suspended, bus mastering allowed, DPOLL clear."""
         return self._transmitter.enabled and not self._words[CSR + 4] & CSR4_DPOLL
 
     @property
@@ -130,8 +130,13 @@ class LanceEngine:
         self._receiver.on_frame = hook
 
     def _initialise(self) -> bool:
-        """Fetches the init block that CSR1 and CSR2 point at; False, with MERR, if it lies outside RAM."""
+        """Fetches the init block that CSR1 and CSR2 point at; False, with MERR, if it lies outside RAM.
+
+        False, too, without leave to use the bus, which the data sheet wants to be given before INIT: IDON never comes.
+        """
         regs, words = self._regs, self._words
+        if not regs.bus_master:
+            return False
         address = regs.read_csr(1) | regs.read_csr(2) << 16
         block = initblock.fetch(self._memory, address, bool(words[BCR + 20] & BCR20_SSIZE32))
         if block is None:

@@ -29,6 +29,7 @@ from machine.lance.bits import (
     RMD1_STP,
     RMD2_MCNT,
 )
+from machine.lance.pci import BUS_MASTER, COMMAND_WORD
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
 
@@ -89,11 +90,12 @@ class Receiver:
 
     @property
     def listening(self) -> bool:
-        """Receiver on, not suspended, cable in, and the wire not replaced by loopback."""
+        """Receiver on, not suspended, allowed on the bus, cable in, and the wire not replaced by loopback."""
         words = self._words
         return bool(
             words[CSR] & CSR0_RXON
             and not words[CSR + 5] & CSR5_SPND
+            and words[COMMAND_WORD] & BUS_MASTER
             and not words[CSR + 15] & CSR15_LOOP
             and words[LINK_UP]
         )

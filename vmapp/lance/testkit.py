@@ -88,6 +88,7 @@ class Rig:
         self.memory = GuestMemory(self.ram)
         self.regs = RegisterFile(memoryview(bytearray(4 * STATE_WORDS)).cast("I"))
         self.regs.power_on(MAC)
+        self.regs.config_write(0x04, 2, 0x0005)  # I/O decoding, bus master
         self.port = MemoryPort()
         self.counters = memoryview(bytearray(8 * len(indices(VMAPP)))).cast("Q")
         self.engine = LanceEngine(self.regs, self.memory, self.port, self.counters)

@@ -31,6 +31,7 @@ from machine.lance.bits import (
     TMD2_BUFF,
     TMD2_UFLO,
 )
+from machine.lance.pci import BUS_MASTER, COMMAND_WORD
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
 
@@ -88,9 +89,9 @@ class Transmitter:
 
     @property
     def enabled(self) -> bool:
-        """Transmitter on and not suspended."""
+        """Transmitter on, not suspended, and allowed on the bus."""
         words = self._words
-        return bool(words[CSR] & CSR0_TXON) and not words[CSR + 5] & CSR5_SPND
+        return bool(words[CSR] & CSR0_TXON and not words[CSR + 5] & CSR5_SPND and words[COMMAND_WORD] & BUS_MASTER)
 
     @property
     def waiting(self) -> bool:
@@ -100,7 +101,7 @@ class Transmitter:
     def run(self) -> bool:
         """Sends what the ring owns, MAX_DESCRIPTORS or one turn of the ring at most; True if it owned anything.
 
-        TDMD stays set when the limit cut the work short, and while the chip is suspended.
+        TDMD stays set when the limit cut the work short, and while the chip is suspended or kept off the bus.
         """
         if not self.enabled:
             if not self._words[CSR] & CSR0_TXON:

@@ -223,6 +223,30 @@ def test_foreign_memory_map_may_change_under_a_running_ring() -> None:
     assert bytes(extra) == before
 
 
+def test_no_dma_without_bus_master() -> None:
+    """Bus mastering off: not a byte is written and no frame sent, whatever is queued; on again, it goes on."""
+    rig = Rig()
+    rig.boot()
+    rig.regs.config_write(0x04, 2, 0x0001)
+    rig.queue(0, FRAME)
+    rig.lend_all(8)
+    rig.port.waiting.append(FRAME)
+    before = bytes(rig.ram)
+    rig.kick()
+    rig.engine.poll()
+    rig.engine.receive()
+    rig.engine.miss()
+    assert bytes(rig.ram) == before
+    assert rig.port.sent == []
+    rig.regs.config_write(0x04, 2, 0x0005)
+    assert rig.engine.poll()
+    assert rig.port.sent == [FRAME]
+    rig.write_csr(0, 0x0004)
+    rig.regs.config_write(0x04, 2, 0x0001)
+    rig.write_csr(0, 0x0001)
+    assert not rig.csr(0) & 0x0900, "INIT reads nothing: neither IDON nor MERR"
+
+
 actions = st.lists(
     st.one_of(
         st.tuples(st.just("csr"), st.integers(0, 127), st.integers(0, 0xFFFF)),

@@ -93,6 +93,7 @@ def test_a_reset_is_a_power_on_with_the_cable_as_it_is(tmp_path: Path) -> None:
         assert rig.csr(0) == 0x0004
         assert machine.mappings() == 1
         machine.stack.plug(True)
+        rig.client.write(CONFIG_SPACE, 0x04, (0x0005).to_bytes(2, "little"))
         rig.write_bcr(20, 2)
         rig.start()
         rig.queue(0, frame_for(PEER))
