@@ -78,8 +78,11 @@ class Stream:
 
     @property
     def pending(self) -> bool:
-        """Whether a message was received that ``next()`` has not given yet; poll() does not see it."""
-        return self._end > self.stop and self._size(self.stop) != 0
+        """Whether ``next()`` has a message, or a reason to end, without receiving; poll() does not see it."""
+        try:
+            return self._end > self.stop and self._size(self.stop) != 0
+        except Disconnected:
+            return True  # it is for next() to say so: whoever asks here does not expect it
 
     def release(self) -> None:
         """Closes the descriptors of the present message that were not taken."""
