@@ -17,21 +17,22 @@ from typing import Final, NamedTuple
 
 from machine.errors import LayoutError
 
-__all__ = ["MAP", "UNMAP", "UNREACHABLE", "Change", "DmaChannel"]
+__all__ = ["CLEAR", "MAP", "UNMAP", "UNREACHABLE", "Change", "DmaChannel"]
 
 MAP: Final = 1  # guest addresses are the descriptor's bytes from ``offset`` on
 UNREACHABLE: Final = 2  # guest addresses that the device cannot reach; they hide what was there
 UNMAP: Final = 3  # the windows wholly within the range are gone
+CLEAR: Final = 4  # every window is gone; no range could say so, for one may end at the last of 2**64 addresses
 
 _CHANGE: Final = struct.Struct("<BB6xQQQ")
 
 
 class Change(NamedTuple):
-    """``kind``: MAP, UNREACHABLE or UNMAP. ``address``, ``size``: guest addresses. The rest is MAP's."""
+    """``kind``: one of the four. ``address``, ``size``: guest addresses. The rest is MAP's."""
 
     kind: int
-    address: int
-    size: int
+    address: int = 0
+    size: int = 0
     offset: int = 0
     writable: bool = False
 

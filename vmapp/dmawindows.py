@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from machine.dma import MAP, UNMAP, Change, DmaChannel
+from machine.dma import CLEAR, MAP, UNMAP, Change, DmaChannel
 from machine.memory import GuestMemory
 
 __all__ = ["MOST_WINDOWS", "DmaWindows"]
@@ -49,9 +49,14 @@ class DmaWindows:
         if change.kind == UNMAP:
             self._memory.unmap(change.address, change.size)
             return
+        if change.kind == CLEAR:
+            self._memory.clear()
+            return
         if self._memory.windows >= MOST_WINDOWS:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if change.kind == MAP and fd is not None:
+        if change.kind == MAP:
+            if fd is None:  # the kernel drops a descriptor for which there is no room in this process
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             access = mmap.PROT_READ | (mmap.PROT_WRITE if change.writable else 0)
             mapping = mmap.mmap(fd, change.size, mmap.MAP_SHARED, access, offset=change.offset)
             self._memory.map(change.address, memoryview(mapping))  # unmapped with the last view of it

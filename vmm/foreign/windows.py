@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from machine import world
-from machine.dma import MAP, UNMAP, UNREACHABLE, Change, DmaChannel
+from machine.dma import CLEAR, MAP, UNMAP, UNREACHABLE, Change, DmaChannel
 from vmm.worldswitch import WorldSwitch
 
 __all__ = ["ADDRESS_LIMIT", "ClientWindows", "check_descriptor"]
@@ -68,7 +68,7 @@ class ClientWindows:
         end = address + size
         gone = [w for w in self._windows if address <= w[0] and w[0] + w[1] <= end]
         if any(base < ADDRESS_LIMIT for base, _ in gone):
-            self._change(Change(UNMAP, address, min(size, ADDRESS_LIMIT << 1)), None)
+            self._change(Change(UNMAP, address, size), None)
         self._windows = [w for w in self._windows if not (address <= w[0] and w[0] + w[1] <= end)]
         return sum(length for _, length in gone)
 
@@ -76,7 +76,7 @@ class ClientWindows:
         """Forgets them all, for the next client; the number of bytes forgotten."""
         size = sum(length for _, length in self._windows)
         if self._windows:
-            self._change(Change(UNMAP, 0, _EVERYTHING), None)
+            self._change(Change(CLEAR), None)
         self._windows = []
         self._refused = False
         return size
@@ -87,6 +87,3 @@ class ClientWindows:
         number = self._record[world.RESULT]
         if number:
             raise OSError(number, os.strerror(number))
-
-
-_EVERYTHING: Final = (1 << 64) - 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from machine.dma import MAP, Change, DmaChannel
 from machine.memory import GuestMemory
+from vmapp.dmawindows import DmaWindows
 from vmapp.lance.testkit import RX, TX, Rig
 
 SPACE = 64
@@ -170,3 +174,13 @@ def test_nothing_is_kept_of_a_window_that_is_gone() -> None:
     memory.unmap(0x8000_0000, 4096)
     remapped(rig)
     backing.clear()  # BufferError while anybody has a view of it
+
+
+def test_a_descriptor_that_was_lost_on_its_way() -> None:
+    """A mapping whose descriptor the kernel has dropped is refused; it does not become a window without memory."""
+    memory = GuestMemory(memoryview(b""))
+    vmm, vmapp = (DmaChannel(end.detach()) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    with vmm._socket, vmapp._socket:
+        vmm.send(Change(MAP, 0, 4096))
+        assert DmaWindows(memory, vmapp, lambda: None).take() == errno.EMFILE
+    assert memory.windows == 0

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.kit.served import ClientRig, Served, frame_for, guest_memory, received, served, until
-from tests.kit.vfioclient import VfioClient, refused
+from tests.kit.vfioclient import VfioClient, encode, refused
 from vmapp.dmawindows import MOST_WINDOWS
 from vmapp.lance.testkit import MAC, RAM_SIZE, RX, TX
 from vmm.foreign.function import BAR0, CONFIG_SPACE
-from vmm.vfiouser.messages import DmaFlag
+from vmm.vfiouser.messages import HEADER, Command, DmaFlag
 
 pytestmark = pytest.mark.timeout(60)
 PEER = bytes.fromhex("525400c61299")
@@ -155,6 +155,40 @@ def test_as_many_windows_as_there_may_be(tmp_path: Path) -> None:
         rig.client.map(HIGH + MOST_WINDOWS * PAGE, PAGE, rig.fd)
         rig.client.unmap_all()
         assert machine.mappings() == 0
+
+
+def test_nothing_above_4_gib_outlives_its_client(tmp_path: Path) -> None:
+    """Windows that go on beyond what the chip can reach, to the very last address, are as gone as others."""
+    with served(tmp_path) as machine:
+        for _ in range(2):
+            client = VfioClient.connect(machine.path)
+            client.version()
+            memory = guest_memory(16 << 30)
+            client.map(0, 16 << 30, memory)
+            assert machine.mappings() == 1
+            client.unmap(0, 16 << 30)
+            assert machine.mappings() == 0
+            client.map(0, 16 << 30, memory)
+            os.close(memory)
+            for _ in range(MOST_WINDOWS - 1):
+                client.map(PAGE, (1 << 64) - PAGE, None)
+            client.close()
+            assert until(lambda: machine.mappings() == 0)
+        works(machine)
+
+
+def test_nonsense_behind_a_good_message(tmp_path: Path) -> None:
+    """A message and a header that cannot be, in one piece: the message is answered, then the connection ends."""
+    with served(tmp_path) as machine:
+        client = VfioClient.connect(machine.path)
+        client.version()
+        client.send_bytes(encode(Command.DEVICE_RESET) + encode(Command.DEVICE_RESET, size=HEADER.size - 1))
+        assert client.receive().errno == 0
+        with pytest.raises(ConnectionError):
+            client.receive()
+        client.close()
+        assert machine.stack.died() is None
+        works(machine)
 
 
 def test_a_client_that_throws_anything_at_the_registers(tmp_path: Path) -> None:
