@@ -33,14 +33,7 @@ def test_device_survives_fuzzing(tmp_path: Path) -> None:
         f"-artifact_prefix={tmp_path}/",
     ]
     result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.differential.device_bytes",
-            str(corpus),
-            *limits,
-            f"-artifact_prefix={tmp_path}/",
-        ],
+        [sys.executable, "-m", "tests.differential.device_bytes", str(corpus), *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
