@@ -27,7 +27,7 @@ from vmapp.lance import engine, receive, scatter, transmit
 from vmapp.lance import filter as filters
 from vmapp.lance.descriptors import LAYOUTS
 
-SECONDS = float(os.environ.get("WORLDSWITCH_DIFFERENTIAL_SECONDS", "30"))
+SECONDS = float(os.environ.get("WORLDSWITCH_DIFFERENTIAL_SECONDS", "60"))
 SEED = int(os.environ.get("WORLDSWITCH_DIFFERENTIAL_SEED", "0"))
 STEPS = 60
 STATEFUL = {(CSR, 0), (CSR, 5), (CSR, 58), (BCR, 20)}
