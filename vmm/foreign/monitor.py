@@ -88,11 +88,13 @@ class ForeignMonitor:
 
     def run(self) -> None:
         """Serves clients for ever; the supervisor ends it."""
-        host, server, bell = self._host, self._server, self._bell
+        host, server, bell, line = self._host, self._server, self._bell, self._line
         busy = False
         while True:
             if host.pending:
                 self._attend()
+            if line.owed_ns and monotonic_ns() - line.owed_ns > _LONGEST_OWED_NS:
+                line.repay()  # whatever it is that leaves no silence: requests, frames or other clients
             bell.attended()
             if server.pending or self._heard_client(busy):
                 busy = server.step()
@@ -115,7 +117,7 @@ class ForeignMonitor:
                     self._line.repay()
                 os.sched_yield()
                 now = monotonic_ns()
-        elif self._line.owed_ns:
+        if self._line.owed_ns:  # still, if it lingers shorter than a silence is, or has had no CPU
             if not self._bell.sleep(_SILENCE_NS / 1e9):
                 self._line.repay()
             return True
@@ -123,10 +125,7 @@ class ForeignMonitor:
         return True
 
     def _after_request(self) -> None:
-        line = self._line
-        line.count()
-        if line.owed_ns and monotonic_ns() - line.owed_ns > _LONGEST_OWED_NS:
-            line.repay()
+        self._line.count()
         if self._server.changed != self._changed:
             self._changed = self._server.changed
             self._bell.watch(self._server.descriptors)
