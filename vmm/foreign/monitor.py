@@ -145,8 +145,8 @@ class ForeignMonitor:
         host.pending = False
         if host.settings:
             host.settings = False
-            self._apply_settings()
-        elif host.tick:
+            self._apply_settings()  # and then look: a frame may have come at the same moment, and says so but once
+        if host.tick:
             host.tick = False
             self._tick()
         else:
