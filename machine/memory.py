@@ -10,9 +10,9 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-__all__ = ["GuestMemory"]
+__all__ = ["ADDRESS_LIMIT", "GuestMemory"]
 
-_ADDRESS_LIMIT: Final = 1 << 32  # the Lance is a 32-bit bus master
+ADDRESS_LIMIT: Final = 1 << 32  # the Lance is a 32-bit bus master: what lies above is out of its reach
 _SPAN: Final = 1 << 65  # more than all addresses
 
 
@@ -83,7 +83,7 @@ class GuestMemory:
         start, stop, backing = self._last  # most accesses are to where the last one was
         if start <= address < end <= stop:
             return backing[address - start : end - start]
-        if not 0 <= address < end <= _ADDRESS_LIMIT:
+        if address >= end:
             return None
         place = bisect_right(self._starts, address) - 1
         if place < 0:
@@ -147,6 +147,7 @@ def _numbers(windows: list[_Window], edge: int) -> dict[int, list[int]]:
 
 
 def _segment(windows: list[_Window], number: int, start: int, end: int) -> Iterable[_Segment]:
-    if number >= 0 and (backing := windows[number].backing) is not None:
+    end = min(end, ADDRESS_LIMIT)
+    if number >= 0 and start < end and (backing := windows[number].backing) is not None:
         base = windows[number].base
         yield _Segment(start, end, backing[start - base : end - base])

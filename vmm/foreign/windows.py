@@ -10,15 +10,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
-from typing import Final
 
 from machine import world
 from machine.dma import CLEAR, MAP, UNMAP, UNREACHABLE, Change, DmaChannel
+from machine.memory import ADDRESS_LIMIT
 from vmm.worldswitch import WorldSwitch
 
-__all__ = ["ADDRESS_LIMIT", "ClientWindows", "check_descriptor"]
-
-ADDRESS_LIMIT: Final = 1 << 32  # the Lance is a 32-bit bus master: what lies above is out of its reach
+__all__ = ["ClientWindows", "check_descriptor"]
 
 
 def check_descriptor(fd: int, size: int, offset: int) -> None:

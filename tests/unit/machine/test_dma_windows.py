@@ -184,3 +184,15 @@ def test_a_descriptor_that_was_lost_on_its_way() -> None:
         vmm.send(Change(MAP, 0, 4096))
         assert DmaWindows(memory, vmapp, lambda: None).take() == errno.EMFILE
     assert memory.windows == 0
+
+
+def test_nothing_beyond_32_bits() -> None:
+    """Of a window over the last address of the bus only what lies below can be reached, whatever was found before."""
+    memory = GuestMemory(memoryview(b""))
+    limit = 1 << 32
+    memory.map(limit - 64, memoryview(bytearray(128)))
+    memory.map(limit + 16, memoryview(bytearray(16)))
+    for _ in range(2):
+        for address, length in ((limit, 1), (limit - 8, 9), (limit + 16, 16)):
+            assert memory.window(address, length) is None
+        assert memory.window(limit - 8, 8) is not None
