@@ -6,13 +6,18 @@ python -m lab.become PARENT CPUS PROGRAM [ARGUMENT...]
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import Final
 
 from lab.complaint import complain
 from machine.errors import WorldswitchError
 from machine.process import die_with_parent, drop_privileges, leave_network, pin
 
-__all__ = ["main"]
+__all__ = ["TERMINAL_SIGNALS", "main"]
+
+TERMINAL_SIGNALS: Final = {signal.SIGINT}
+"""Blocked by whoever starts this, so that Ctrl-C ends the program, or what is about to be it, without a traceback."""
 
 
 def main() -> int:
@@ -24,6 +29,8 @@ def main() -> int:
         leave_network()
         drop_privileges()
         die_with_parent(int(parent))  # again: the kernel forgets the request when a process changes its user
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
         os.execvp(words[0], words)
     except WorldswitchError as error:
         complain(error)

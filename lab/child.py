@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lab.become import TERMINAL_SIGNALS
 from lab.perfsupport import INTERPRETER_OPTIONS
 from machine.control import Channel
 from machine.errors import ControlError
@@ -51,15 +52,19 @@ def spawn_program(
 
     ``console``: the file that it prints to; None: it has the terminal, and whatever is typed there.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "lab.become", str(os.getpid()), ",".join(map(str, cpus)), *words],
-        pass_fds=tuple(fds),
-        cwd=folder,
-        stdin=None if console is None else subprocess.DEVNULL,
-        stdout=console,
-        stderr=console,
-        process_group=None if console is None else 0,  # in the foreground, or the terminal would stop it
-    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)  # inherited, until the program is there
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "lab.become", str(os.getpid()), ",".join(map(str, cpus)), *words],
+            pass_fds=tuple(fds),
+            cwd=folder,
+            stdin=None if console is None else subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            process_group=None if console is None else 0,  # in the foreground, or the terminal would stop it
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return Child(role, process, None, os.pidfd_open(process.pid))
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from lab import qemu
+from lab.child import reap, spawn_program
 from lab.foreign import ForeignGuest, foreign_guest
 from lab.rundir import RunDirectory
 from lab.stack import Stack
@@ -125,3 +129,18 @@ def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "nobody" in done.stderr
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.01, 0.03, 0.2])
+def test_ctrl_c_while_a_program_starts(tmp_path: Path, wait_s: float) -> None:
+    """At whatever moment it comes, the program ends by it, and nothing is printed."""
+    with (tmp_path / "console").open("w+b") as console:
+        cpus = os.sched_getaffinity(0)
+        child = spawn_program("guest", (shutil.which("sleep") or "sleep", "20"), (), tmp_path, cpus, console.fileno())
+        try:
+            time.sleep(wait_s)
+            child.process.send_signal(signal.SIGINT)
+            assert child.process.wait(10) == -signal.SIGINT
+            assert console.read() == b""
+        finally:
+            reap([child], 1.0)
