@@ -44,14 +44,14 @@ def run(args: argparse.Namespace) -> int:
 
 def summary(settings: Settings) -> str:
     """What a user needs to connect a QEMU; some lines."""
-    from netbackend.plan import NetworkPlan
+    from netbackend.plan import PREFIX_LENGTH, NetworkPlan
 
     plan = NetworkPlan(settings.name)
     words = [*client_options(settings.memory, str(settings.socket)), "..."]
     return "\n".join(
         (
             f"stack {settings.name} serves its NIC at {settings.socket}: mode {settings.mode}, link {settings.link}",
-            f"  address for the guest {plan.guest.address}/24   peer {plan.peer.address}",
+            f"  address for the guest {plan.guest.address}/{PREFIX_LENGTH}   peer {plan.peer.address}",
             "connect a QEMU of 10.1 or later, one at a time" + (", as root:" if os.geteuid() == 0 else ":"),
             f"  qemu-system-x86_64 {shlex.join(words)}",
             f"end it with Ctrl-C, or worldswitch down --name {settings.name}",
