@@ -11,6 +11,7 @@ from tests.differential.machines import OurMachine
 from tests.differential.qemumachine import QemuMachine
 from tests.differential.steps import CSR, WINDOW, Access, Inject, Step, Store
 from vmapp.lance.descriptors import LAYOUTS
+from vmapp.lance.filter import AddressFilter
 
 __all__ = ["RX", "TX", "Context", "Entry", "RingView"]
 
@@ -210,7 +211,8 @@ class Context:
         return self.step.frame if isinstance(self.step, Inject) else None
 
     def incoming(self) -> Iterator[bytes]:
-        """Frames without FCS that the receiver is offered in this step, padded as a sender pads them."""
-        if self.frame is not None:
-            yield self.frame.ljust(60, b"\0")
-        yield from self.looped
+        """Frames without FCS that the receiver takes in this step, padded as a sender pads them."""
+        addresses = AddressFilter()
+        addresses.configure(self.ours.regs.words, match_bits=True)
+        offered = self.looped if self.frame is None else [self.frame.ljust(60, b"\0")]
+        yield from (frame for frame in offered if addresses.match(frame[:6]) is not None)
