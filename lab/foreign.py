@@ -69,13 +69,13 @@ def foreign_guest(
     with contextlib.ExitStack() as undo:
         directory.guest.mkdir(mode=0o700, exist_ok=True)
         undo.callback(shutil.rmtree, directory.guest, ignore_errors=True)
-        os.chown(directory.guest, NOBODY, NOBODY)  # QEMU's place, and the only one: it makes its own socket there
         listener = undo.enter_context(listen(path))
         undo.callback(path.unlink, missing_ok=True)
         if settings.guest == "none":
             yield ForeignGuest(listener, directory.guest)
             return
-        os.chown(path, NOBODY, NOBODY)
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        os.chown(directory.guest, NOBODY, NOBODY)  # last: QEMU's place, and the only one; it makes its own socket there
         disk = () if settings.disk is None else _open_disk(settings.disk, undo)
         console = None if terminal else _open_console(directory.console, undo)
         words = qemu.command(settings, plan, disk)
