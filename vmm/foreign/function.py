@@ -23,13 +23,14 @@ from vmm.foreign.bell import SLOT
 from vmm.foreign.windows import ClientWindows
 from vmm.lanceports import LancePorts
 from vmm.vfiouser.device import Region
+from vmm.vfiouser.messages import RegionIndex
 from vmm.worldswitch import WorldSwitch
 
 __all__ = ["BAR0", "BAR1", "CONFIG_SPACE", "LanceFunction"]
 
-BAR0: Final = 0  # VFIO's region indices (linux/vfio.h)
-BAR1: Final = 1
-CONFIG_SPACE: Final = 7
+BAR0: Final = int(RegionIndex.BAR0)
+BAR1: Final = int(RegionIndex.BAR1)
+CONFIG_SPACE: Final = int(RegionIndex.CONFIG)
 _CONFIG_BYTES: Final = 256
 _OWNER: Final = "lance"
 _UNCLAIMED: Final = indices(VMM)["io_unclaimed"]
