@@ -44,11 +44,6 @@ class Trigger:
         self._fd = -1
         self._writable = select.poll()
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is an eventfd."""
-        return self._fd >= 0
-
     def connect(self, fd: int) -> None:
         """Signals by the eventfd ``fd`` from now on, and owns it. OSError (EINVAL), and not owned, if it is none."""
         _check_eventfd(fd)
