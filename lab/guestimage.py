@@ -15,7 +15,7 @@ from typing import Final
 
 from machine.errors import ConfigError, SetupError
 
-__all__ = ["CACHE_VARIABLE", "GuestImage", "find_image", "image_folders"]
+__all__ = ["CACHE_VARIABLE", "GuestImage", "find_image", "find_qemu", "image_folders"]
 
 CACHE_VARIABLE: Final = "WORLDSWITCH_GUEST"
 
@@ -47,6 +47,11 @@ def find_image(qemu: Path | None = None, kernel: Path | None = None, initrd: Pat
         folder = _made()
         found = {part: folder / name for part, name in _PARTS.items()} | found
     return GuestImage((str(found["qemu"]),), found["kernel"], found["initrd"])
+
+
+def find_qemu(qemu: Path | None = None) -> tuple[str, ...]:
+    """``GuestImage.qemu`` alone, for a guest that boots from its disk. Errors as ``find_image``."""
+    return (str(_made() / _PARTS["qemu"] if qemu is None else _given("qemu", qemu)),)
 
 
 def image_folders() -> Iterator[Path]:

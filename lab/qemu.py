@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.guestconsole import channel_options
-from lab.guestimage import find_image
+from lab.guestimage import find_image, find_qemu
 from machine.config import Settings
 from netbackend.plan import PREFIX_LENGTH, NetworkPlan
 
@@ -49,8 +49,11 @@ def command(settings: Settings, plan: NetworkPlan, disk: Sequence[int] | None = 
     qemu, kernel, initrd = (
         None if it is None else Path(it) for it in (settings.qemu, settings.kernel, settings.initrd)
     )
-    image = find_image(qemu, kernel, initrd)
-    words = [*image.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", _CONFINED]
+    boot: list[str] = []
+    if not disk or kernel is not None:
+        image = find_image(qemu, kernel, initrd)
+        boot = ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_arguments(plan)]
+    words = [*find_qemu(qemu), "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", _CONFINED]
     words += ["-accel", settings.accel, "-cpu", "max" if settings.accel == "tcg" else "host"]
     words += client_options(settings.memory, SOCKET)
     words += [*_CONSOLE, *channel_options(Path(CHANNEL))]
@@ -58,6 +61,4 @@ def command(settings: Settings, plan: NetworkPlan, disk: Sequence[int] | None = 
         words += ["-add-fd", f"fd={fd},set=1"]
     if disk:
         words += ["-drive", "file=/dev/fdset/1,format=raw,if=ide"]
-    if not disk or kernel is not None:
-        words += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", kernel_arguments(plan)]
-    return tuple(words)
+    return (*words, *boot)

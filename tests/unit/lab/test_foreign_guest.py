@@ -21,7 +21,7 @@ from lab.foreign import ForeignGuest, foreign_guest
 from lab.rundir import RunDirectory
 from lab.stack import Stack
 from machine.config import Settings, make_settings
-from machine.errors import ConfigError
+from machine.errors import ConfigError, SetupError
 from netbackend.plan import NetworkPlan
 from vmm.vfiouser.listen import listen
 
@@ -78,7 +78,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_it_boots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk boots itself unless a kernel is given; one's own files take the place of the image's."""
+    """A disk boots itself unless a kernel is given; one's own files replace the image's, or do without an image."""
     image = fake_image(tmp_path, monkeypatch)
     mine = tmp_path / "mine"
     mine.write_bytes(b"")
@@ -89,6 +89,11 @@ def test_what_it_boots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert both[both.index("-kernel") + 1] == str(mine)
     assert both[both.index("-initrd") + 1] == str(image / "initrd.img")
     assert qemu.command(make_settings({"guest": "qemu", "accel": "kvm"}), PLAN, ())[-1].startswith("console=")
+    monkeypatch.setenv("WORLDSWITCH_GUEST", str(tmp_path / "nothing"))
+    own = {"guest": "qemu", "qemu": str(mine)}
+    assert qemu.command(make_settings(own | {"disk": "d"}), PLAN, (7, 8))[0] == str(mine)
+    with pytest.raises(SetupError):
+        qemu.command(make_settings(own), PLAN, ())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives the folder to user nobody")
