@@ -14,7 +14,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -74,6 +74,11 @@ class GuestConsole:
     def close(self) -> None:
         """Gives the connection up; the guest goes on."""
         self._socket.close()
+
+    def interrupt(self) -> None:
+        """Ends another thread's wait for an answer, with GuestError; the connection is of no use after that."""
+        with suppress(OSError):  # it may have ended by itself
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def run(self, command: str, seconds: float = 10.0) -> Answer:
         """Has the guest's shell run ``command``, one or several lines, and waits; at ``seconds`` the guest kills it.

@@ -14,7 +14,7 @@ from typing import Final
 from machine.config import PROFILES
 from machine.errors import ConfigError
 
-__all__ = ["BENCHES", "configure", "run"]
+__all__ = ["BENCHES", "GUESTS", "configure", "run"]
 
 BENCHES: Final = {
     "breakdown": "share and average of each kind of work while the guest sends (Tables 1 and 2)",
@@ -29,7 +29,10 @@ BENCHES: Final = {
     "throughput": "TCP both ways, native and each mode, at 100 Mb/s and 1 Gb/s",
 }
 
-_OPTIONAL: Final = ("link", "profile", "seconds")  # a benchmark that has them says so in its OPTIONS
+GUESTS: Final = ("builtin", "qemu")
+"""Whom a benchmark can measure; setting ``guest`` has others, whom nobody can ask for anything."""
+
+_OPTIONAL: Final = ("guest", "link", "profile", "seconds")  # a benchmark that has them says so in its OPTIONS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--link", default=None, metavar="RATE", help="rate of the wire: 100mbit, 1gbit, any rate, or none"
     )
     parser.add_argument("--profile", choices=tuple(PROFILES), default=None, help="settings of the stack")
+    parser.add_argument(
+        "--guest", choices=GUESTS, default=None, help="the built-in guest, or a stock kernel under QEMU"
+    )
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write every raw sample there")
 

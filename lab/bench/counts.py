@@ -11,20 +11,21 @@ import argparse
 from typing import Final
 
 from lab import preflight
-from lab.bench import paper
+from lab.bench import paper, qemuload
+from lab.bench.guests import check_guest, driver_of, guest_keys, stock_guest
 from lab.bench.lone import send_apart
 from lab.bench.machines import MODE_CONFIGURATIONS, Configuration, Machines
 from lab.bench.rounds import Effort, Progress, reported, rounds
 from lab.bench.samples import Recorder
 from lab.bench.tables import NOTHING, spread, table
 from lab.bench.testbed import testbed
-from lab.bench.transfer import DIRECTIONS, lively, per_packet, record, transfer
+from lab.bench.transfer import DIRECTIONS, known, lively, per_packet, record, transfer
 from machine.config import CHOICES, Settings, make_settings
 from netbackend.rate import parse_rate
 
 __all__ = ["LOADS", "METRICS", "OPTIONS", "jobs", "run", "show"]
 
-OPTIONS: Final = ("link", "profile", "seconds")
+OPTIONS: Final = ("guest", "link", "profile", "seconds")
 LOADS: Final = ("lone", "bulk")
 METRICS: Final = {
     "port_accesses_per_packet": "port accesses",
@@ -48,6 +49,10 @@ trap too. Traps: port accesses that trap, the 8259A's too, and HLT. World switch
 for queued packets; the others hand over HLT or a host interrupt. Medians [least..most].
 Paper: Linux 2.2's driver, for each packet sent (sections 4.1 and 4.3).\
 """
+_STOCK_LEGEND: Final = """\
+A stock guest has its 8259A pair and its HLT within QEMU: only the Lance's accesses trap to us. Its driver looks at the
+link every two seconds, which counts here, too.\
+"""
 
 Job = tuple[Configuration, str, str]  # and load, and direction
 
@@ -66,25 +71,39 @@ def run(args: argparse.Namespace) -> int:
     """Measures, prints a table for each driver, writes the samples."""
     preflight.check_machine()
     effort = Effort.of(args, _RUNS)
-    stacks = [make_settings({"profile": args.profile, "link": args.link, "driver": driver}) for driver in _DRIVERS]
-    parse_rate(stacks[0].link)
+    stacks = stacks_of(args.link, args.profile, args.guest)
+    check_guest(stacks[0])
     facts = effort.as_map() | {"operation_bytes": paper.OPERATION_BYTES, "stacks": [each.as_map() for each in stacks]}
     progress = Progress(effort.rounds * len(jobs()) * len(stacks))
-    with Recorder("counts", facts, args.json) as recorder, reported(progress, lambda: _show_all(recorder)):
+    with Recorder("counts", facts, args.json) as recorder, reported(progress, lambda: _show_all(recorder, stacks)):
         for settings in stacks:
             _measure(recorder, settings, effort, progress)
     return 0
 
 
+def stacks_of(link: str | None, profile: str | None, guest: str | None) -> list[Settings]:
+    """The stacks to measure: the built-in guest with each of its drivers, or a stock one with its own.
+
+    ConfigError for a bad choice.
+    """
+    chosen = {"profile": profile, "link": link, "guest": guest}
+    found = [make_settings(chosen)]
+    if not found[0].foreign:
+        found = [make_settings(chosen, {"driver": driver}) for driver in _DRIVERS]
+    parse_rate(found[0].link)
+    return found
+
+
 def _measure(recorder: Recorder, settings: Settings, effort: Effort, progress: Progress) -> None:
-    keys = {"driver": settings.driver, "link": settings.link, "profile": settings.profile}
+    driver = driver_of(settings)
+    keys = {"driver": driver, "link": settings.link, "profile": settings.profile} | guest_keys(settings)
 
     def label(job: Job) -> str:
         configuration, load, direction = job
-        return f"{settings.driver}, {configuration.name}, {load} {direction}"
+        return f"{driver}, {configuration.name}, {load} {direction}"
 
-    with testbed(settings) as bed:
-        machines = Machines(bed)
+    with testbed(settings) as bed, stock_guest(bed) as guest:
+        machines = Machines(bed, guest=guest)
         for number, (configuration, load, direction) in rounds(jobs(), effort, progress, label):
             if load == "lone":
                 metrics = _lone(machines, configuration, direction, effort)
@@ -96,20 +115,31 @@ def _measure(recorder: Recorder, settings: Settings, effort: Effort, progress: P
 
 def _lone(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
     """The cost of a packet when nothing else goes on, mean of some."""
-    plan = machines.bed.plan
-    source, target = (plan.guest, plan.peer) if direction == "transmit" else (plan.peer, plan.guest)
     with lively(machines), machines.standing(configuration):
-        send_apart(source, target, 1, _GAP_SECONDS)  # and what went on before has come to its end
+        _send(machines, direction, 1)  # and what went on before has come to its end
         before = machines.counters()
-        send_apart(source, target, max(_FEWEST, int(effort.seconds / _GAP_SECONDS)), _GAP_SECONDS)
+        _send(machines, direction, max(_FEWEST, int(effort.seconds / _GAP_SECONDS)))
         after = machines.counters()
-    return per_packet({name: after[name] - value for name, value in before.items()})
+    return known(machines, per_packet({name: after[name] - value for name, value in before.items()}))
 
 
-def _show_all(recorder: Recorder) -> None:
-    for driver in _DRIVERS:
-        show(recorder, driver)
+def _send(machines: Machines, direction: str, count: int) -> None:
+    """Lone packets from machine A or to it."""
+    plan = machines.bed.plan
+    if direction == "receive":
+        send_apart(plan.peer, plan.guest, count, _GAP_SECONDS)
+    elif machines.guest is None:
+        send_apart(plan.guest, plan.peer, count, _GAP_SECONDS)
+    else:
+        qemuload.send_apart(machines.guest.console, count, _GAP_SECONDS)
+
+
+def _show_all(recorder: Recorder, stacks: list[Settings]) -> None:
+    for settings in stacks:
+        show(recorder, driver_of(settings))
     print(_LEGEND)
+    if stacks[0].foreign:
+        print(_STOCK_LEGEND)
 
 
 def show(recorder: Recorder, driver: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import psutil
 
+from lab.bench.qemuload import Guest
 from lab.bench.testbed import Testbed
 from lab.load.place import Place
 from lab.load.relay import relay
@@ -75,17 +76,21 @@ VDE: Final = Configuration("vde", "vde", _STANDING_BY)
 
 
 class Machines:
-    """The two machines of a testbed. ``bare``: a network without a stack, for the bare paths."""
+    """The two machines of a testbed. ``bare``: a network without a stack, for the bare paths.
 
-    def __init__(self, bed: Testbed, bare: Network | None = None) -> None:
+    ``guest``: what asks the guest, if that is a stock one; None: programs run in its namespace.
+    """
+
+    def __init__(self, bed: Testbed, bare: Network | None = None, guest: Guest | None = None) -> None:
         self.bed = bed
+        self.guest = guest
         self.cpus = tuple(sorted(set(bed.settings.cpus)))
         self.peer_cpus = tuple(sorted(os.sched_getaffinity(0) - set(self.cpus))) or self.cpus
         self._bare = bare
 
     @contextmanager
     def standing(self, configuration: Configuration) -> Iterator[tuple[Place, Place]]:
-        """Machines A and B in that configuration, while the block runs."""
+        """Machines A and B in that configuration, while the block runs; no place is within a stock guest."""
         self.bed.change(**configuration.changes)
         with self._path(configuration):
             plan = self.plan(configuration)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from lab import qemu
+from lab.bench.guests import stock_guest
 from lab.bench.qemuload import Guest
 from lab.bench.testbed import Testbed, testbed
 from lab.child import Child, reap, spawn_program
 from lab.guestconsole import connected
 from lab.load.place import Place
-from lab.rundir import RunDirectory
 from machine.config import Settings
 from machine.errors import GuestError
 from machine.process import NOBODY
@@ -42,10 +42,9 @@ _RETRY_SECONDS: Final = 0.02
 @contextmanager
 def ours(settings: Settings) -> Iterator[tuple[Testbed, Guest]]:
     """A stack with a stock guest, up and set up."""
-    with testbed(settings) as bed:
-        channel = RunDirectory(bed.settings.name).guest / qemu.CHANNEL
-        with connected(channel) as console:
-            yield bed, Guest(console, bed.plan.guest.address, Place.of(bed.plan.peer))
+    with testbed(settings) as bed, stock_guest(bed) as guest:
+        assert guest is not None
+        yield bed, guest
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from lab.bench.rounds import Effort
 from lab.bench.samples import median, percentile
@@ -23,6 +23,8 @@ __all__ = [
     "interrupts",
     "per_packet",
     "round_trips",
+    "send_apart",
+    "tcp_report",
     "transfer",
 ]
 
@@ -62,6 +64,13 @@ timed() {{
 timed {path}
 """
 
+# Status 1: no answer, as it must be. The last one waits no longer than the others.
+_UNANSWERED: Final = """\
+to=$(ip -4 -o address show dev {interface} | sed 's/.* brd \\([0-9.]*\\).*/\\1/')
+ping -q -c {count} -i {gap:g} -W 1 "$to" 2>&1
+sleep {gap:g}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Guest:
@@ -82,26 +91,53 @@ def round_trips(guest: Guest, effort: Effort) -> dict[str, float]:
 
 
 def transfer(guest: Guest, direction: str, effort: Effort) -> dict[str, float]:
-    """One TCP connection by iperf3, ``direction`` "transmit" (the guest sends) or "receive".
-
-    BenchError unless sender and receiver agree on what was carried.
-    """
-    seconds, warm_up = math.ceil(effort.seconds), math.ceil(effort.warm_up)
-    program = find_program("iperf3", "iperf3")
-    options = f"-J -t {seconds} -O {warm_up}" + (" -R" if direction == "receive" else "")
-    with started([program, "-s", "-1", "-B", guest.peer.address, "--forceflush"], guest.peer) as server:
-        while "listening" not in first_line(server, "iperf3 server", _START_SECONDS):
-            pass
-        answer = guest.console.run(f"iperf3 -c {guest.peer.address} {options}", seconds + warm_up + _GRACE_SECONDS)
-    result = iperf3.tcp_result(report := iperf3.parse(answer.output))
-    sent = report["end"]["sum_sent"]
-    if abs(sent["bytes"] - result.bytes) > _IN_FLIGHT_BYTES:
-        raise BenchError(f"the sender says {sent['bytes']} bytes, the receiver {result.bytes}: do not believe it")
+    """One TCP connection: what arrived, what was sent, what was sent again (``tcp_report``)."""
+    report = tcp_report(guest.console, guest.peer, direction, seconds=effort.seconds, omit=effort.warm_up)
+    result = iperf3.tcp_result(report)
     return {
         "goodput_mbps": result.goodput_mbps,
-        "sent_mbps": sent["bits_per_second"] / 1e6,
+        "sent_mbps": report["end"]["sum_sent"]["bits_per_second"] / 1e6,
         "retransmits": result.retransmits,
     }
+
+
+def tcp_report(
+    console: GuestConsole,
+    peer: Place,
+    direction: str,
+    *,
+    seconds: float,
+    omit: float,
+    operation_bytes: int | None = None,
+) -> dict[str, Any]:
+    """iperf3's report of one TCP connection, ``direction`` "transmit" (the guest sends) or "receive".
+
+    ``seconds``, and ``omit`` of warm-up before them, are rounded up to whole ones. BenchError unless sender and
+    receiver agree on what was carried.
+    """
+    lasting, warm_up = math.ceil(seconds), math.ceil(omit)
+    program = find_program("iperf3", "iperf3")
+    command = f"iperf3 -c {peer.address} -J -t {lasting} -O {warm_up}"
+    command += "" if operation_bytes is None else f" -l {operation_bytes}"
+    command += " -R" if direction == "receive" else ""
+    with started([program, "-s", "-1", "-B", peer.address, "--forceflush"], peer) as server:
+        while "listening" not in first_line(server, "iperf3 server", _START_SECONDS):
+            pass
+        report = iperf3.parse(console.run(command, lasting + warm_up + _GRACE_SECONDS).output)
+    received, sent = iperf3.tcp_result(report).bytes, report["end"]["sum_sent"]["bytes"]
+    if abs(sent - received) > _IN_FLIGHT_BYTES:
+        raise BenchError(f"the sender says {sent} bytes, the receiver {received}: do not believe it")
+    return report
+
+
+def send_apart(console: GuestConsole, count: int, gap: float) -> None:
+    """The guest sends ``count`` frames that nobody answers, ``gap`` seconds apart: pings to its network's broadcast.
+
+    Linux takes no notice of those (icmp_echo_ignore_broadcasts, on by default).
+    """
+    command = _UNANSWERED.format(interface=_INTERFACE, count=count, gap=gap)
+    if "packets transmitted" not in (said := console.run(command, count * gap + _GRACE_SECONDS).output):
+        raise BenchError(f"the guest's ping failed: {said.strip()[-200:]!r}")
 
 
 def access_cost(guest: Guest) -> dict[str, float]:

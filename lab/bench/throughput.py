@@ -16,6 +16,7 @@ from typing import Final
 
 from lab import preflight
 from lab.bench import paper
+from lab.bench.guests import check_guest, driver_of, guest_keys, stock_guest
 from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, RELAY, VDE, Configuration, Machines, bare_network
 from lab.bench.rounds import Effort, Progress, reported, rounds
 from lab.bench.samples import Recorder, median
@@ -28,7 +29,7 @@ from netbackend.rate import format_rate, parse_rate
 
 __all__ = ["OPTIONS", "Series", "disagreement", "run", "series_of", "show"]
 
-OPTIONS: Final = ("link", "profile", "seconds")
+OPTIONS: Final = ("guest", "link", "profile", "seconds")
 
 _RUNS: Final = 5
 _AGREEMENT: Final = 0.05  # by how much nettest and iperf3 may differ
@@ -37,13 +38,8 @@ _ENDS: Final = ("2.0", "optimised")
 _DEFAULT_SERIES: Final[tuple[tuple[str, str], ...]] = (("100mbit", "paper"), ("1gbit", "fast"))
 _SLOWEST_FAST_LINK: Final = 1_000_000_000  # bit/s; from there on, the profile to use is "fast"
 _LOST: Final = ("rx_missed", "tap_write_errors", "queue_drops")
-_HEADER: Final = (
-    "configuration",
-    "direction",
-    "nettest Mb/s",
-    "of native",
-    "iperf3 Mb/s",
-    "differ by",
+_CHECK_HEADER: Final = ("iperf3 Mb/s", "differ by")
+_REST_HEADER: Final = (
     "idle %",
     "traps",
     "switches",
@@ -70,7 +66,12 @@ class Series:
     @property
     def keys(self) -> dict[str, str]:
         """What tells this series' samples from another's."""
-        return {"link": self.settings.link, "profile": self.settings.profile}
+        return {"link": self.settings.link, "profile": self.settings.profile} | guest_keys(self.settings)
+
+    @property
+    def load(self) -> str:
+        """What makes the traffic, on both machines: a stock guest has no Python for nettest."""
+        return "iperf3" if self.settings.foreign else "nettest"
 
     @property
     def jobs(self) -> list[tuple[Configuration, str]]:
@@ -86,9 +87,12 @@ def run(args: argparse.Namespace) -> int:
     """Measures, prints a table for each link, writes the samples."""
     preflight.check_machine()
     effort = Effort.of(args, _RUNS)
-    every = series_of(args.link, args.profile, vde_there=vde.available())
-    checked = shutil.which("iperf3") is not None
-    if not checked:
+    every = series_of(args.link, args.profile, args.guest, vde_there=vde.available())
+    for series in every:
+        check_guest(series.settings)
+    foreign = any(series.settings.foreign for series in every)
+    checked = not foreign and shutil.which("iperf3") is not None
+    if not checked and not foreign:
         print("iperf3 is not installed: nettest's figures are not cross-checked (apt install iperf3)", file=sys.stderr)
     settings = effort.as_map() | {
         "operation_bytes": paper.OPERATION_BYTES,
@@ -104,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def series_of(link: str | None, profile: str | None, *, vde_there: bool) -> list[Series]:
+def series_of(link: str | None, profile: str | None, guest: str | None = None, *, vde_there: bool) -> list[Series]:
     """The series to measure: the two of the issue, or one of the user's choice. ConfigError for a bad choice."""
     pairs = _DEFAULT_SERIES
     if link is not None:
@@ -112,7 +116,10 @@ def series_of(link: str | None, profile: str | None, *, vde_there: bool) -> list
         pairs = ((link, profile or _profile_for(link)),)
     elif profile is not None:
         pairs = tuple(pair for pair in _DEFAULT_SERIES if pair[1] == profile)
-    return [_series(*pair, vde_there=vde_there) for pair in pairs]
+    return [
+        _series(make_settings({"link": link, "profile": profile, "guest": guest}), vde_there=vde_there)
+        for link, profile in pairs
+    ]
 
 
 def _profile_for(link: str) -> str:
@@ -120,11 +127,10 @@ def _profile_for(link: str) -> str:
     return "fast" if rate is None or rate >= _SLOWEST_FAST_LINK else "paper"
 
 
-def _series(link: str, profile: str, *, vde_there: bool) -> Series:
-    settings = make_settings({"link": link, "profile": profile})
-    modes = _EVERY_MODE if profile == "paper" else _ENDS
+def _series(settings: Settings, *, vde_there: bool) -> Series:
+    modes = _EVERY_MODE if settings.profile == "paper" or settings.foreign else _ENDS
     bare: tuple[Configuration, ...] = ()
-    if link == "none":
+    if settings.link == "none":
         bare = (RELAY, VDE) if vde_there else (RELAY,)
     return Series(settings, (NATIVE, *(MODE_CONFIGURATIONS[name] for name in modes), *bare))
 
@@ -133,7 +139,7 @@ def _measure(recorder: Recorder, series: Series, effort: Effort, progress: Progr
     with ExitStack() as stack:
         bed = stack.enter_context(testbed(series.settings))
         bare = stack.enter_context(bare_network(series.settings.link)) if RELAY in series.configurations else None
-        machines = Machines(bed, bare)
+        machines = Machines(bed, bare, stack.enter_context(stock_guest(bed)))
         for number, (configuration, direction) in rounds(series.jobs, effort, progress, series.label):
             metrics = transfer(machines, configuration, direction, effort)
             if checked:
@@ -153,8 +159,10 @@ def show(recorder: Recorder, series: Series) -> None:
     if not recorder.values(**series.keys):
         return
     settings = series.settings
-    print(f"TCP, link {settings.link}, profile {settings.profile} (driver {settings.driver})")
-    print(table(_HEADER, [_row(recorder, series, *job) for job in series.jobs]))
+    print(f"TCP, link {settings.link}, profile {settings.profile} (driver {driver_of(settings)})")
+    checks = () if settings.foreign else _CHECK_HEADER
+    header = ("configuration", "direction", f"{series.load} Mb/s", "of native", *checks, *_REST_HEADER)
+    print(table(header, [_row(recorder, series, *job) for job in series.jobs]))
     print(_agreement(recorder, series), end="\n\n", flush=True)
 
 
@@ -165,13 +173,13 @@ def _row(recorder: Recorder, series: Series, configuration: Configuration, direc
     goodput, native = values("goodput_mbps"), values("goodput_mbps", NATIVE.name)
     lost = [value for metric in _LOST for value in values(metric)]
     quoted = direction == "transmit" and series.settings.link == "100mbit"
+    checks = () if series.settings.foreign else (values("iperf3_mbps"),)
     return [
         configuration.name,
         direction,
         spread(goodput),
         f"{median(goodput) / median(native):.3f}" if goodput and native else NOTHING,
-        spread(values("iperf3_mbps")),
-        _as_percent(disagreement(goodput, values("iperf3_mbps"))),
+        *(cell for check in checks for cell in (spread(check), _as_percent(disagreement(goodput, check)))),
         percent(values("idle_share")),
         *(spread(values(f"{what}_per_packet"), 2) for what in ("traps", "world_switches", "irqs")),
         f"{sum(lost):.0f}" if goodput else NOTHING,
@@ -181,6 +189,8 @@ def _row(recorder: Recorder, series: Series, configuration: Configuration, direc
 
 
 def _agreement(recorder: Recorder, series: Series) -> str:
+    if series.settings.foreign:
+        return "The load is iperf3, in all configurations: a stock guest has no Python for nettest."
     found: dict[str, float] = {}
     for configuration, direction in series.jobs:
         keys = {"configuration": configuration.name, "direction": direction, **series.keys}

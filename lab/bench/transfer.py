@@ -12,16 +12,18 @@ from typing import Final
 
 from lab.bench.machines import Configuration, Machines, inhabitants
 from lab.bench.paper import OPERATION_BYTES
+from lab.bench.qemuload import Guest, tcp_report
 from lab.bench.rounds import Effort
 from lab.bench.samples import Recorder
 from lab.bench.window import TAIL_SECONDS, Observed, observed
 from lab.load import iperf3, nettest
 from lab.load.nettest import NettestResult
-from machine.errors import BenchError, ProcessDiedError, StackError
+from lab.load.place import Place
+from machine.errors import BenchError, GuestError, ProcessDiedError, StackError
 from netbackend.links import LinkStatistics
 from netbackend.topology import link_statistics
 
-__all__ = ["DIRECTIONS", "UNITS", "cross_check", "lively", "losses", "per_packet", "record", "transfer"]
+__all__ = ["DIRECTIONS", "UNITS", "cross_check", "known", "lively", "losses", "per_packet", "record", "transfer"]
 
 DIRECTIONS: Final = ("transmit", "receive")  # machine A sends, machine A receives
 
@@ -45,6 +47,7 @@ UNITS: Final = {
 }
 """Unit of every metric that the benchmarks of transfers record. Packets: frames through the virtual NIC, both ways."""
 
+_BUILTIN_ONLY: Final = frozenset(("guest_idle_share", "pic_accesses_per_packet", "pic_accesses_per_irq"))
 _WATCH_SECONDS: Final = 0.1  # how long a dead stack goes unnoticed
 _GRACE_SECONDS: Final = 60.0  # how much longer than planned: a slow machine takes its time to drain TCP's buffers
 
@@ -56,20 +59,46 @@ def transfer(
     effort: Effort,
     operation_bytes: int = OPERATION_BYTES,
 ) -> dict[str, float]:
-    """Metric -> value of one nettest connection. ProcessDiedError if the stack dies, BenchError if nettest fails."""
-    lasting = effort.seconds + TAIL_SECONDS
+    """Metric -> value of one TCP connection. ProcessDiedError if the stack dies, BenchError if the load fails.
+
+    The load is nettest, or iperf3 in all configurations if the guest is a stock one.
+    """
     with lively(machines), machines.standing(configuration) as (near, far):
         before = _losses(machines, configuration)
         with observed(machines, configuration, effort) as window:
-            result = nettest.measure(
-                *((near, far) if direction == "transmit" else (far, near)),
-                seconds=lasting,
-                operation_bytes=operation_bytes,
-                omit=effort.warm_up,
-                max_seconds=effort.warm_up + lasting + _GRACE_SECONDS,
-            )
+            in_guest = machines.guest if configuration.virtual else None
+            if in_guest is None:
+                result = _between(machines, near, far, direction, effort, operation_bytes)
+            else:
+                result = _in_guest(in_guest, far, direction, effort, operation_bytes)
         lost = {name: count - before[name] for name, count in _losses(machines, configuration).items()}
-    return _outcome(result) | _shares(window.result()) | lost
+    return _outcome(result) | known(machines, _shares(window.result())) | lost
+
+
+def _between(
+    machines: Machines, near: Place, far: Place, direction: str, effort: Effort, operation_bytes: int
+) -> NettestResult:
+    measure = nettest.measure if machines.guest is None else iperf3.measure
+    lasting = effort.seconds + TAIL_SECONDS
+    return measure(
+        *((near, far) if direction == "transmit" else (far, near)),
+        seconds=lasting,
+        operation_bytes=operation_bytes,
+        omit=effort.warm_up,
+        max_seconds=effort.warm_up + lasting + _GRACE_SECONDS,
+    )
+
+
+def _in_guest(guest: Guest, far: Place, direction: str, effort: Effort, operation_bytes: int) -> NettestResult:
+    lasting = effort.seconds + TAIL_SECONDS
+    return iperf3.tcp_result(
+        tcp_report(guest.console, far, direction, seconds=lasting, omit=effort.warm_up, operation_bytes=operation_bytes)
+    )
+
+
+def known(machines: Machines, metrics: Mapping[str, float]) -> dict[str, float]:
+    """``metrics`` without those that a stock guest keeps to itself: its HLT and its 8259A pair are QEMU's."""
+    return {name: value for name, value in metrics.items() if machines.guest is None or name not in _BUILTIN_ONLY}
 
 
 def cross_check(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
@@ -101,7 +130,7 @@ def lively(machines: Machines) -> Iterator[None]:
     try:
         watcher.start()  # in here: Ctrl-C may come at any moment, and must not leave it running
         yield
-    except (BenchError, StackError) as error:
+    except (BenchError, GuestError, StackError) as error:
         _check(machines, error)
         raise
     finally:
@@ -121,6 +150,8 @@ def _end_with_stack(machines: Machines, over: threading.Event) -> None:
             for station in machines.bed.plan.stations.values():
                 for pid in inhabitants(station.namespace):
                     _terminate(pid)
+            if machines.guest is not None:
+                machines.guest.console.interrupt()
 
 
 def _terminate(pid: int) -> None:

@@ -67,7 +67,7 @@ def lab(monkeypatch):
 def run(name, tmp_path, **given):
     """Runs a benchmark as the command line does; its record."""
     file = tmp_path / "out.json"
-    options = {"runs": 2, "quick": False, "json": file, "link": None, "profile": None, "seconds": None}
+    options = {"runs": 2, "quick": False, "json": file, "guest": None, "link": None, "profile": None, "seconds": None}
     assert bench.run(argparse.Namespace(bench=name, **options | given)) == 0
     return json.loads(file.read_text())
 
@@ -228,7 +228,7 @@ def test_a_stack_that_dies_leaves_marked_results(lab, tmp_path, capsys):
 
     lab.patch.setattr(idle, "transfer", transfer)
     file = tmp_path / "out.json"
-    options = {"runs": 1, "quick": True, "json": file, "link": None, "profile": None, "seconds": None}
+    options = {"runs": 1, "quick": True, "json": file, "guest": None, "link": None, "profile": None, "seconds": None}
     with pytest.raises(ProcessDiedError):
         bench.run(argparse.Namespace(bench="idle", **options))
     record = json.loads(file.read_text())
@@ -241,6 +241,14 @@ def test_a_stack_that_dies_leaves_marked_results(lab, tmp_path, capsys):
 
 def test_options_of_other_benchmarks_are_refused():
     """An option that a benchmark would ignore is an error."""
-    options = {"runs": None, "quick": True, "json": None, "link": "1gbit", "profile": None, "seconds": None}
+    options = {
+        "runs": None,
+        "quick": True,
+        "json": None,
+        "guest": None,
+        "link": "1gbit",
+        "profile": None,
+        "seconds": None,
+    }
     with pytest.raises(ConfigError, match="bench handoff has no --link"):
         bench.run(argparse.Namespace(bench="handoff", **options))
