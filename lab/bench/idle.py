@@ -129,7 +129,7 @@ def show(recorder: Recorder, settings: Settings) -> None:
     title = f"Idle time while sending {paper.OPERATION_BYTES}-byte operations, link {facts['link']}, {facts['profile']}"
     print(f"{title}, {driver_of(settings)}" if settings.foreign else title)
     every = configurations(foreign=settings.foreign)
-    print(table(_HEADER, [_row(recorder, name, hlt) for name, halts in every.items() for hlt in halts]))
+    print(table(_HEADER, [_row(recorder, settings, name, hlt) for name, halts in every.items() for hlt in halts]))
     print(_order(recorder))
     print(_STOCK_LEGEND if settings.foreign else _LEGEND)
     print("Idle: of machine A's CPUs, from /proc/stat. Medians [least..most]. Paper: Table 3, 733 MHz, 100 Mb/s.")
@@ -137,11 +137,11 @@ def show(recorder: Recorder, settings: Settings) -> None:
         print(f"2.0 is not CPU-bound at this rate: --link {CPU_BOUND} finds one at which it is.")
 
 
-def _row(recorder: Recorder, name: str, hlt: str) -> list[str]:
+def _row(recorder: Recorder, settings: Settings, name: str, hlt: str) -> list[str]:
     def values(metric: str) -> list[float]:
         return recorder.values(configuration=name, hlt=hlt, metric=metric)
 
-    quoted = hlt != _HALTS[1]
+    quoted = hlt != _HALTS[1] and not settings.foreign
     return [
         name,
         hlt,

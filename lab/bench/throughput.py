@@ -172,7 +172,7 @@ def _row(recorder: Recorder, series: Series, configuration: Configuration, direc
 
     goodput, native = values("goodput_mbps"), values("goodput_mbps", NATIVE.name)
     lost = [value for metric in _LOST for value in values(metric)]
-    quoted = direction == "transmit" and series.settings.link == "100mbit"
+    quoted = direction == "transmit" and series.settings.link == "100mbit" and not series.settings.foreign
     checks = () if series.settings.foreign else (values("iperf3_mbps"),)
     return [
         configuration.name,

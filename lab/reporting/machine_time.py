@@ -10,7 +10,7 @@ from lab.bench.samples import median
 from lab.bench.tables import NOTHING, percent, spread
 from lab.reporting.blocks import Bars, Block, Chart, Lines, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, ratio, slug
+from lab.reporting.sections import STOCK, heading, is_stock, missing, of_guest, ratio, slug
 
 __all__ = ["idle", "sweep"]
 
@@ -37,11 +37,12 @@ def _idle_table(result: Result, link: str) -> list[Block]:
     for name in _known(result, link):
         for hlt in result.distinct("hlt", configuration=name, link=link):
             keys = {"configuration": name, "hlt": hlt, "link": link}
-            quoted = f"{paper.IDLE_SHARES[name] * _PERCENT:.1f}" if hlt in _AS_MEASURED else NOTHING
+            comparable = hlt in _AS_MEASURED and not is_stock(result)
+            quoted = f"{paper.IDLE_SHARES[name] * _PERCENT:.1f}" if comparable else NOTHING
             shares = (percent(result.values(metric=metric, **keys)) for metric in ("idle_share", "guest_idle_share"))
             rows.append([name, hlt, quoted, *shares, spread(result.values(metric="goodput_mbps", **keys))])
     header = ("configuration", "HLT in the", "idle, %", "idle, %", "the guest's own, %", "Mb/s")
-    caption = f"Idle share of the sender's CPU, {paper.OPERATION_BYTES}-byte operations, link {link}"
+    caption = f"Idle share of the sender's CPU, {paper.OPERATION_BYTES}-byte operations, link {link}{of_guest(result)}"
     return [Table(caption, header, rows, frozenset({2}))]
 
 
@@ -58,20 +59,14 @@ def _shares(result: Result, link: str, name: str) -> list[float]:
 
 def _idle_chart(result: Result, link: str, number: int) -> Chart:
     names = _known(result, link)
-    quoted = [paper.IDLE_SHARES[name] * _PERCENT for name in names]
-    return Chart(
-        slug("idle", number, link),
-        f"Idle time while sending, link {link}",
-        "Share of the sender's CPU that is idle, HLT in the vmm; beside it the paper's Table 3.",
-        Bars(
-            names,
-            [
-                Series("idle", [point(_shares(result, link, name), _PERCENT) for name in names]),
-                Series("paper", [Point(value, value, value) for value in quoted], paper=True),
-            ],
-            "% of the CPU",
-        ),
-    )
+    bars = [Series("idle", [point(_shares(result, link, name), _PERCENT) for name in names])]
+    text = "Share of the sender's CPU that is idle"
+    if not is_stock(result):
+        quoted = [paper.IDLE_SHARES[name] * _PERCENT for name in names]
+        bars.append(Series("paper", [Point(value, value, value) for value in quoted], paper=True))
+        text += ", HLT in the vmm; beside it the paper's Table 3"
+    title = f"Idle time while sending, link {link}{of_guest(result)}"
+    return Chart(slug("idle", number, link), title, f"{text}.", Bars(names, bars, "% of the CPU"))
 
 
 def _idle_prose(result: Result, link: str) -> Prose:
@@ -92,6 +87,8 @@ def _idle_prose(result: Result, link: str) -> Prose:
             text.append("`worldswitch bench idle --link cpu-bound` looks for a rate at which it is.")
     if link != _PAPERS_LINK:
         text.append(f"The paper's wire was {_PAPERS_LINK}, so only the order can be compared, not the shares.")
+    if is_stock(result):
+        text.append(STOCK)
     text.append("Where Mb/s differ, so does the work that was done: compare idle time only at equal throughput.")
     return Prose(" ".join(text))
 

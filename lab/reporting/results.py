@@ -19,7 +19,18 @@ __all__ = ["TRACE_SUFFIX", "Collection", "Result", "load"]
 
 TRACE_SUFFIX: Final = ".trace.json"
 _TEXTS: Final = ("configuration", "metric", "unit")
-_TEXTS_IF_ANY: Final = ("cpu", "direction", "doorbell", "driver", "hlt", "link", "load", "placement", "profile")
+_TEXTS_IF_ANY: Final = (
+    "cpu",
+    "direction",
+    "doorbell",
+    "driver",
+    "guest",
+    "hlt",
+    "link",
+    "load",
+    "placement",
+    "profile",
+)
 _LARGEST_BYTES: Final = 256 << 20
 
 

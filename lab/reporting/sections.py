@@ -11,7 +11,13 @@ from lab.bench.tables import NOTHING
 from lab.reporting.blocks import Block, Prose
 from lab.reporting.results import Result
 
-__all__ = ["heading", "missing", "provenance", "ratio", "slug"]
+__all__ = ["STOCK", "heading", "is_stock", "missing", "of_guest", "provenance", "ratio", "slug"]
+
+STOCK: Final = (
+    "The guest is a stock one under QEMU, driver pcnet32, and the load is iperf3 in all configurations. QEMU's time is "
+    "the guest's, too; the paper's guest ran on the processor itself, so its figures are not set beside these."
+)
+"""For a section that shows a stock guest's figures."""
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 
@@ -44,6 +50,16 @@ def heading(result: Result, every: Sequence[Result]) -> list[Block]:
         number = every.index(result) + 1
         note = [Prose(f"Result {number} of {len(every)} of this experiment.")]
     return note + provenance(result)
+
+
+def is_stock(result: Result) -> bool:
+    """Whether a stock guest was measured (``--guest qemu``), not the built-in one."""
+    return bool(result.distinct("guest"))
+
+
+def of_guest(result: Result) -> str:
+    """For titles: whose guest it was, if it wasn't the built-in one."""
+    return ", stock guest under QEMU" if is_stock(result) else ""
 
 
 def ratio(above: Sequence[float], below: Sequence[float], digits: int = 2) -> str:

@@ -9,7 +9,7 @@ from lab.bench.samples import median
 from lab.bench.tables import NOTHING, percent, spread
 from lab.reporting.blocks import Bars, Block, Chart, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, ratio, slug
+from lab.reporting.sections import STOCK, heading, is_stock, missing, of_guest, ratio, slug
 from machine.errors import ConfigError
 from netbackend.rate import parse_rate
 
@@ -64,11 +64,11 @@ class _Series(NamedTuple):
     @property
     def is_papers(self) -> bool:
         """The paper's wire and machine: its figures may stand beside ours."""
-        return self.link == _PAPER_LINK and self.profile == "paper"
+        return self.link == _PAPER_LINK and self.profile == "paper" and not is_stock(self.result)
 
     @property
     def title(self) -> str:
-        return f"link {self.link}, profile {self.profile}"
+        return f"link {self.link}, profile {self.profile}{of_guest(self.result)}"
 
 
 def _every(result: Result) -> list[_Series]:
@@ -172,6 +172,8 @@ def _explained(series: _Series) -> list[Block]:
         sentences = ["The paper: optimised equals native, and ports alone fills the wire.", *sentences]
         sentences += [_against(series, "ports", "native"), _why_not_full(series)]
     sentences.append(_bound(series))
+    if is_stock(series.result):
+        sentences.append(STOCK)
     if series.is_papers:
         sentences.append(
             "The paper's processor ran at 733 MHz, and a world switch replaced the whole processor state; here it is a "
