@@ -17,12 +17,15 @@ from typing import Final, NamedTuple
 
 from machine.errors import LayoutError
 
-__all__ = ["CLEAR", "MAP", "UNMAP", "UNREACHABLE", "Change", "DmaChannel"]
+__all__ = ["CLEAR", "MAP", "MOST_WINDOWS", "UNMAP", "UNREACHABLE", "Change", "DmaChannel"]
 
 MAP: Final = 1  # guest addresses are the descriptor's bytes from ``offset`` on
 UNREACHABLE: Final = 2  # guest addresses that the device cannot reach; they hide what was there
 UNMAP: Final = 3  # the windows wholly within the range are gone
 CLEAR: Final = 4  # every window is gone; no range could say so, for one may end at the last of 2**64 addresses
+
+MOST_WINDOWS: Final = 256
+"""At a time: QEMU has some dozens, and Python keeps a descriptor open for each mapping."""
 
 _CHANGE: Final = struct.Struct("<BB6xQQQ")
 

@@ -10,14 +10,11 @@ import errno
 import mmap
 import os
 from collections.abc import Callable
-from typing import Final
 
-from machine.dma import CLEAR, MAP, UNMAP, Change, DmaChannel
+from machine.dma import CLEAR, MAP, MOST_WINDOWS, UNMAP, Change, DmaChannel
 from machine.memory import GuestMemory
 
-__all__ = ["MOST_WINDOWS", "DmaWindows"]
-
-MOST_WINDOWS: Final = 256  # QEMU has some dozens; Python keeps a descriptor open for each mapping
+__all__ = ["DmaWindows"]
 
 
 class DmaWindows:

@@ -8,7 +8,7 @@ unmasks it when the guest has had its turn, and a line that is still up then tri
 **Nothing here blocks.** The descriptors are the client's, who may fill a counter, empty one, or change O_NONBLOCK,
 which both sides share. Readiness is asked for before a write; a counter that is full wakes the client anyway. Reads
 carry RWF_NOWAIT. A client that fills its counter between the question and the write delays only its own device:
-os.eventfd_write() is not repeated after a signal, and the process has a timer.
+os.eventfd_write() is not repeated after a signal, and while the client is active the process has a timer.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import enum
 import struct
 from typing import Final, NamedTuple
 
+from machine.dma import MOST_WINDOWS
+
 __all__ = [
     "ACCESS",
     "DEVICE_INFO",
@@ -52,7 +54,7 @@ PAGE: Final = 4096  # the only page size of DMA windows that is offered, in byte
 MAX_DATA: Final = 4096  # bytes of data in one region access: max_data_xfer_size
 MAX_MESSAGE: Final = 8192  # bytes, header included; QEMU's longest, 200 writes in one, has 4824
 MAX_DESCRIPTORS: Final = 8  # in one message: max_msg_fds
-MAX_WINDOWS: Final = 1024  # DMA windows at a time: max_dma_maps
+MAX_WINDOWS: Final = MOST_WINDOWS  # DMA windows at a time: max_dma_maps
 
 
 class Command(enum.IntEnum):

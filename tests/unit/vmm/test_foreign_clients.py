@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from machine.dma import MOST_WINDOWS
 from tests.kit.served import ClientRig, Served, frame_for, guest_memory, received, served, until
 from tests.kit.vfioclient import VfioClient, encode, refused
-from vmapp.dmawindows import MOST_WINDOWS
 from vmapp.lance.testkit import MAC, RAM_SIZE, RX, TX
 from vmm.foreign.function import BAR0, CONFIG_SPACE
 from vmm.vfiouser.messages import HEADER, Command, DmaFlag
