@@ -100,7 +100,7 @@ def test_idle_on_a_real_stack(tmp_path, monkeypatch, capsys):
     """Native and optimised with HLT in the vmm; the guest counts idle time of its own."""
     every = idle.configurations()
     few = {"native": every["native"], "optimised": {"vmm": every["optimised"]["vmm"]}}
-    monkeypatch.setattr(idle, "configurations", lambda: few)
+    monkeypatch.setattr(idle, "configurations", lambda *, foreign: few)
     monkeypatch.setattr(idle, "_is_bound", lambda _: True)
     record = bench("idle", tmp_path)
     assert len(values(record, "idle_share", hlt="-")) == len(values(record, "idle_share", hlt="vmm")) == 1
