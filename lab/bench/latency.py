@@ -29,7 +29,7 @@ OPTIONS: Final = ("link", "seconds")
 _MODES: Final = ("2.0", "optimised")
 _RUNS: Final = 3
 _BAR_CELLS: Final = 30
-_MOST_RAW: Final = 2000  # raw samples that the record keeps of each measurement
+_MOST_RAW: Final = 500  # raw samples that the record keeps of each measurement
 _FEWEST: Final = 5
 _MEANINGS: Final = SEGMENTS | {ON_THE_WIRE: "= frame on the wire", TOTAL: "= the whole OUT"}
 
