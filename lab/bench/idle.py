@@ -130,7 +130,7 @@ def show(recorder: Recorder, settings: Settings) -> None:
     print(f"{title}, {driver_of(settings)}" if settings.foreign else title)
     every = configurations(foreign=settings.foreign)
     print(table(_HEADER, [_row(recorder, settings, name, hlt) for name, halts in every.items() for hlt in halts]))
-    print(_order(recorder))
+    print(_order(recorder, list(every)))
     print(_STOCK_LEGEND if settings.foreign else _LEGEND)
     print("Idle: of machine A's CPUs, from /proc/stat. Medians [least..most]. Paper: Table 3, 733 MHz, 100 Mb/s.")
     if facts["link"] == "100mbit" and not _is_bound(recorder):
@@ -161,9 +161,8 @@ def _idle(recorder: Recorder, name: str) -> list[float]:
     ]
 
 
-def _order(recorder: Recorder) -> str:
+def _order(recorder: Recorder, names: list[str]) -> str:
     """Whether the medians are in the paper's order, most first, and which steps the runs' spread hides."""
-    names = list(configurations())
     every = [_idle(recorder, name) for name in names]
     if not all(every):
         return "The order is not known: not every configuration was measured."
