@@ -109,9 +109,7 @@ class HostInterrupts:
         """The guest runs again."""
         self._idle = False
         self.unmask()
-        if not self._ticking:
-            self._ticking = True
-            signal.setitimer(signal.ITIMER_REAL, self._period, self._period)
+        self._start_timer()
 
     def rest(self) -> None:
         """The guest is idle in the VMM world: the timer stops at its next tick, and each frame interrupts at once."""
@@ -120,6 +118,9 @@ class HostInterrupts:
     def stir(self) -> None:
         """The guest has been heard of again."""
         self._idle = self.halted = False
+        self._start_timer()
+
+    def _start_timer(self) -> None:
         if not self._ticking:
             self._ticking = True
             signal.setitimer(signal.ITIMER_REAL, self._period, self._period)

@@ -126,9 +126,7 @@ class ForeignMonitor:
 
     def _after_request(self) -> None:
         self._line.count()
-        if self._server.changed != self._changed:
-            self._changed = self._server.changed
-            self._bell.watch(self._server.descriptors)
+        self._watch_client()
         if self._resting:
             self._resting = False
             self._quiet = 0
@@ -138,6 +136,12 @@ class ForeignMonitor:
             self._attached = None
         if self._world[_HELD] and monotonic_ns() - self._world[_LEFT_NS] > _HELD_NS:
             self._switch.run(world.REASON_IRQ)  # the request may have been the end of the guest's interrupt handling
+
+    def _watch_client(self) -> None:
+        """The bell waits for the descriptors that the server has now."""
+        if self._server.changed != self._changed:
+            self._changed = self._server.changed
+            self._bell.watch(self._server.descriptors)
 
     def _attend(self) -> None:
         """A host interrupt, as in ``vmm.monitor``."""
@@ -169,9 +173,7 @@ class ForeignMonitor:
             seconds = _HELD_SECONDS if seconds is None else min(seconds, _HELD_SECONDS)
         if seconds is None and self._resting and self._polls:
             seconds = _POLL_SECONDS
-        if self._changed != self._server.changed:
-            self._changed = self._server.changed
-            self._bell.watch(self._server.descriptors)
+        self._watch_client()
         if not self._bell.sleep(seconds):
             if self._resting:
                 self._bell.hurry()  # a look of an idle machine finds nothing as a rule
