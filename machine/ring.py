@@ -46,6 +46,7 @@ __all__ = [
     "KIND_IN",
     "KIND_OUT",
     "OK",
+    "PORT_SHIFT",
     "POSTED",
     "REFUSED",
     "RESULT",
@@ -55,6 +56,7 @@ __all__ = [
     "SLOT_WORDS",
     "STATE",
     "VALUE",
+    "WIDTHS",
     "is_valid_key",
     "pack_key",
     "slot_base",
@@ -84,17 +86,18 @@ KIND_IN: Final = 1
 KIND_OUT: Final = 2
 KIND_HLT: Final = 3
 
-_WIDTHS: Final = (1, 2, 4)
+WIDTHS: Final = (1, 2, 4)  # of a port access, in bytes
+PORT_SHIFT: Final = 16  # of the port in a key, which is linear in it
 
 
 def pack_key(kind: int, width: int, port: int) -> int:
     """Kind in bits 0-7, width in bytes in bits 8-15, port in bits 16-31."""
-    return kind | width << 8 | port << 16
+    return kind | width << 8 | port << PORT_SHIFT
 
 
 def unpack_key(key: int) -> tuple[int, int, int]:
     """(kind, width, port) of a key."""
-    return key & 0xFF, key >> 8 & 0xFF, key >> 16 & 0xFFFF
+    return key & 0xFF, key >> 8 & 0xFF, key >> PORT_SHIFT & 0xFFFF
 
 
 def is_valid_key(key: int) -> bool:
@@ -102,7 +105,7 @@ def is_valid_key(key: int) -> bool:
     kind, width, _port = unpack_key(key)
     if key >> 32:
         return False
-    return kind == KIND_HLT or (kind in (KIND_IN, KIND_OUT) and width in _WIDTHS)
+    return kind == KIND_HLT or (kind in (KIND_IN, KIND_OUT) and width in WIDTHS)
 
 
 def slot_base(index: int, words: memoryview) -> int:

@@ -22,10 +22,11 @@ _NS: Final = 1_000_000_000
 class SendCombining:
     """``threshold``: switches per second; ``decay``: weight of the past at each tick, 0 to 1; ``cap``: packets.
 
-    ``active`` says whether the rate, as of the last tick, is high enough. ``queued`` counts the packets waiting.
+    ``active`` says whether the rate, as of the last tick, is high enough. ``queued`` counts the packets waiting,
+    ``asked`` all that the guest has asked to send.
     """
 
-    __slots__ = ("_last_count", "_last_ns", "active", "cap", "decay", "enabled", "queued", "rate", "threshold")
+    __slots__ = ("_last_count", "_last_ns", "active", "asked", "cap", "decay", "enabled", "queued", "rate", "threshold")
 
     def __init__(self, enabled: bool, threshold: int, decay: float, cap: int) -> None:
         self.enabled = enabled
@@ -34,12 +35,14 @@ class SendCombining:
         self.cap = cap
         self.active = False
         self.queued = 0
+        self.asked = 0
         self.rate = 0.0
         self._last_count = 0
         self._last_ns = monotonic_ns()
 
     def may_wait(self) -> bool:
         """Called for each packet sent: True if it may wait; it is then queued."""
+        self.asked += 1
         if not self.active or self.queued + 1 >= self.cap:
             return False
         self.queued += 1

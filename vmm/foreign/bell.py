@@ -30,6 +30,7 @@ class ClientBell:
         self._all: tuple[int, ...] = (fd,)
         self._poll = self._make_poll()
         self._pending: Callable[[], bool] = lambda: False
+        self.wanted = False  # as of the last look, or the end of the last sleep: the client wants something
         self.ring: Callable[[], object] = partial(os.eventfd_write, fd, 1)
         self.poke = self.ring
 
@@ -71,19 +72,19 @@ class ClientBell:
             ready = [fd for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000)]
         else:
             ready, _, _ = select.select(self._all, (), (), seconds)  # poll() counts in milliseconds
-        if self._fd in ready:
-            self._take()
+        self._note(ready)
         return bool(ready)
 
     def look(self) -> bool:
         """Whether the client wants something, without waiting; takes the rings so far."""
-        wanted = False
-        for fd, _ in self._poll.poll(0):
-            if fd == self._fd:
-                self._take()
-            else:
-                wanted = True
-        return wanted
+        self._note([fd for fd, _ in self._poll.poll(0)])
+        return self.wanted
+
+    def _note(self, ready: Sequence[int]) -> None:
+        rung = self._fd in ready
+        self.wanted = len(ready) > rung
+        if rung:
+            self._take()
 
     def _take(self) -> None:
         """Takes all rings so far; sleeps while there is none."""

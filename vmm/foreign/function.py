@@ -16,10 +16,9 @@ from machine.lance.state import IRQ_LEVEL, LINK_UP
 from machine.launch import Station
 from machine.portmap import PortMap
 from machine.ports import LANCE_PORTS
-from machine.ring import KIND_IN, KIND_OUT, pack_key
-from machine.world import NO_SLOT
+from machine.ring import KIND_IN, KIND_OUT, PORT_SHIFT, WIDTHS, pack_key
 from vmm.dispatch import Dispatcher
-from vmm.foreign.bell import SLOT
+from vmm.foreign.line import ClientLine
 from vmm.foreign.windows import ClientWindows
 from vmm.lanceports import LancePorts
 from vmm.vfiouser.device import Region
@@ -34,11 +33,7 @@ CONFIG_SPACE: Final = int(RegionIndex.CONFIG)
 _CONFIG_BYTES: Final = 256
 _OWNER: Final = "lance"
 _UNCLAIMED: Final = indices(VMM)["io_unclaimed"]
-_WIDEST: Final = 4  # bytes in one PCI data phase
-
-
-def _nothing() -> None:
-    """Sends no reply."""
+_WIDEST: Final = max(WIDTHS)  # bytes in one PCI data phase
 
 
 class LanceFunction:
@@ -50,6 +45,7 @@ class LanceFunction:
         registers: RegisterFile,
         lance: LancePorts,
         switch: WorldSwitch,
+        line: ClientLine,
         windows: ClientWindows,
         dispatcher: Dispatcher,
         ports: PortMap,
@@ -61,19 +57,20 @@ class LanceFunction:
         self._registers = registers
         self._lance = lance
         self._switch = switch
+        self._line = line
         self._windows = windows
         self._dispatcher = dispatcher
         self._bound = dispatcher.bound
         self._ports = ports
         self._base: int | None = None
-        self._finish: Callable[[], None] = _nothing
+        self._ins: dict[int, int] = {}  # width -> key of an IN from the first port
+        self._outs: dict[int, int] = {}
         self.traps = 0
         self.regions = {
             BAR0: Region(LANCE_PORTS),
             BAR1: Region(LANCE_PORTS),
             CONFIG_SPACE: Region(_CONFIG_BYTES),
         }
-        switch.complete = self._complete
         self._place()
 
     # -- accesses -------------------------------------------------------------------------------------------
@@ -83,35 +80,35 @@ class LanceFunction:
         self.traps += 1
         if region == CONFIG_SPACE:
             return self._registers.config_read(offset, count).to_bytes(count, "little")
-        if count <= _WIDEST and not offset % count and count != 3:
-            return self._access(pack_key(KIND_IN, count, self._port + offset), 0).to_bytes(count, "little")
+        first = self._ins.get(count)
+        if first is not None and not offset % count:
+            return self._access(first + (offset << PORT_SHIFT), 0).to_bytes(count, "little")
         return b"".join(
-            self._access(pack_key(KIND_IN, width, self._port + at), 0).to_bytes(width, "little")
+            self._access(self._ins[width] + (at << PORT_SHIFT), 0).to_bytes(width, "little")
             for at, width in _phases(offset, count)
         )
 
     def write(self, region: int, offset: int, data: memoryview, finish: Callable[[], None]) -> None:
         """OUT, a store to registers in memory, or a write of configuration space.
 
-        With ``posted``, an OUT that takes a world switch is answered first, and the device works while the guest runs.
+        With ``posted``, an OUT is answered first: the guest's next instructions, and the client's thread that has to be
+        woken for them, do not wait for what the device does.
         """
         self.traps += 1
+        if region == CONFIG_SPACE:
+            self._config_write(offset, len(data), int.from_bytes(data, "little"))
+            return
+        if self._posts:
+            finish()
         count = len(data)
         value = int.from_bytes(data, "little")
-        if region == CONFIG_SPACE:
-            self._config_write(offset, count, value)
-        elif count <= _WIDEST and not offset % count and count != 3:
-            if self._posts:
-                self._finish = finish
-                self._switch.posted = SLOT
-                self._access(pack_key(KIND_OUT, count, self._port + offset), value)
-                self._switch.posted = NO_SLOT
-            else:
-                self._access(pack_key(KIND_OUT, count, self._port + offset), value)
-        else:
-            for at, width in _phases(offset, count):
-                part = value >> 8 * (at - offset) & (1 << 8 * width) - 1
-                self._access(pack_key(KIND_OUT, width, self._port + at), part)
+        first = self._outs.get(count)
+        if first is not None and not offset % count:
+            self._access(first + (offset << PORT_SHIFT), value)
+            return
+        for at, width in _phases(offset, count):
+            part = value >> 8 * (at - offset) & (1 << 8 * width) - 1
+            self._access(self._outs[width] + (at << PORT_SHIFT), part)
 
     def _access(self, key: int, value: int) -> int:
         """Carries one access out, counts and times it (as ``vmm.monitor`` does)."""
@@ -119,15 +116,15 @@ class LanceFunction:
         assert bound is not None  # only a guest of ours can send a key that nobody could have made
         access, statistics, is_out, _ = bound
         counters = self._counters
+        line = self._line
+        line.accessed = True
         started = monotonic_ns()
         result = access(value)
+        line.heard_ns = ended = monotonic_ns()
+        line.accessed = False
         counters[statistics + 1 + is_out] += 1
-        counters[statistics + 3] += monotonic_ns() - started
+        counters[statistics + 3] += ended - started
         return result
-
-    def _complete(self, _slot: int) -> None:
-        """A world switch is about to begin: the posted write is over as far as the client is concerned."""
-        self._finish()
 
     # -- where the ports are --------------------------------------------------------------------------------
 
@@ -145,6 +142,8 @@ class LanceFunction:
         """The port map follows BAR 0. RAP cannot be plain memory here, wherever it is: the guest's CPU traps."""
         self._ports.release(_OWNER)
         self._base = self._registers.io_base
+        self._ins = {width: pack_key(KIND_IN, width, self._port) for width in WIDTHS}
+        self._outs = {width: pack_key(KIND_OUT, width, self._port) for width in WIDTHS}
         self._ports.claim(self._port, LANCE_PORTS, _OWNER, self._lance)
         self._lance.move(None)
         self._dispatcher.rebind()

@@ -18,7 +18,7 @@ from machine.launch import Station
 from vmm.combining import SendCombining
 from vmm.foreign.bell import ClientBell
 from vmm.foreign.function import LanceFunction
-from vmm.foreign.line import ClientLine
+from vmm.foreign.line import SILENCE_NS, ClientLine
 from vmm.hostirq import HostInterrupts
 from vmm.worldswitch import WorldSwitch
 
@@ -28,8 +28,6 @@ _QUIET_TICKS: Final = 5  # without a request: the guest is idle
 _POLL_SECONDS: Final = 0.064  # how often the chip of an idle guest looks for TMDs by itself (vmapp.hostworld, too)
 _HELD_SECONDS: Final = 0.0005  # how soon to look again for a free RMD for frames that wait in the TAP
 _HELD_NS: Final = 100_000  # a request sooner after a switch than this does not force another one for them
-_SILENCE_NS: Final = 100_000  # between two accesses of a guest's interrupt handler there is less
-_LONGEST_OWED_NS: Final = 1_000_000  # from unmasking a line that is up to its trigger, whatever the client does
 _LEFT_NS: Final = world.LEFT_NS
 _HELD: Final = world.FRAMES_HELD
 
@@ -79,6 +77,7 @@ class ForeignMonitor:
         self._apply_settings = apply_settings
         self._attached: Callable[[], None] | None = attached
         self._linger_ns = station.settings.linger_us * 1000
+        self._near = False  # a request is likely to come soon: there has just been one, or an interrupt
         self._changed = -1
         self._heard = 0  # requests as of the last tick
         self._quiet = 0  # ticks since
@@ -89,42 +88,48 @@ class ForeignMonitor:
     def run(self) -> None:
         """Serves clients for ever; the supervisor ends it."""
         host, server, bell, line = self._host, self._server, self._bell, self._line
-        busy = False
         while True:
             if host.pending:
                 self._attend()
-            if line.owed_ns and monotonic_ns() - line.owed_ns > _LONGEST_OWED_NS:
-                line.repay()  # whatever it is that leaves no silence: requests, frames or other clients
+            line.look()
             bell.attended()
-            if server.pending or self._heard_client(busy):
-                busy = server.step()
-                if busy:
-                    self._after_request()
+            if (server.pending or self._heard_client()) and server.step():
+                self._after_request()
 
-    def _heard_client(self, busy: bool) -> bool:
-        """Waits until there may be a request: a message is read when it is known to be there, not to find out.
+    def _heard_client(self) -> bool:
+        """Waits for whatever comes first; whether it may be a request.
 
-        ``busy``: there has just been one; the next may be near.
+        A message is read when it is known to be there, not to find out.
         """
-        if busy and self._linger_ns:
-            started = now = monotonic_ns()
-            while now - started < self._linger_ns:
-                if self._bell.look():
-                    return True
-                if self._host.pending:
-                    return False
-                if now - started > _SILENCE_NS:
-                    self._line.repay()
-                os.sched_yield()
-                now = monotonic_ns()
+        if self._near:
+            if self._linger():
+                return True
+            if self._host.pending:
+                return False
+            self._near = False
         if self._line.owed_ns:  # still, if it lingers shorter than a silence is, or has had no CPU
-            if not self._bell.sleep(_SILENCE_NS / 1e9):
+            if not self._bell.sleep(SILENCE_NS / 1e9):
                 self._line.repay()
-            return True
-        self._sleep()
-        return True
+        else:
+            self._sleep()
+        return self._bell.wanted
+
+    def _linger(self) -> bool:
+        """Looks for the next request for a while, for waking a CPU costs more than many looks; whether there is one."""
+        started = now = monotonic_ns()
+        while now - started < self._linger_ns:
+            if self._bell.look():
+                return True
+            if self._host.pending:
+                return False
+            if now - started > SILENCE_NS:
+                self._line.repay()
+            os.sched_yield()
+            now = monotonic_ns()
+        return False
 
     def _after_request(self) -> None:
+        self._near = True
         self._line.count()
         self._watch_client()
         if self._resting:
@@ -155,6 +160,7 @@ class ForeignMonitor:
             self._tick()
         else:
             self._switch.run(world.REASON_IRQ)
+            self._near = self._near or bool(self._switch.line)
 
     def _tick(self) -> None:
         self._combining.tick(self._switch.count)

@@ -130,6 +130,12 @@ class IntxLine:
             self.raised += 1
             self._trigger.signal()
 
+    def hold(self) -> None:
+        """The line goes up, but what has raised it may wait: the trigger is owed, until ``repay()`` or a fall."""
+        self.level = 1
+        if self._connected and not self.masked and not self.owed_ns:
+            self.owed_ns = monotonic_ns()
+
     def connect(self, fd: int) -> None:
         """Signals by the eventfd ``fd`` from now on, and owns it. A line that is up is signalled at once.
 
