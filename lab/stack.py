@@ -23,6 +23,7 @@ import posix_ipc
 from lab.child import Child, epitaph, reap, spawn_role
 from lab.foreign import ForeignGuest
 from lab.perfsupport import remove_maps
+from lab.placement import place_guest
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
@@ -108,6 +109,7 @@ class Stack:
             self._children["guest"] = self._foreign.spawn("guest", self.settings.cpus)
             spawned()
             self._expect(self._children["vmm"], "running", deadline)  # when it has asked the device for something
+            place_guest(self.pids, self.settings.cpus)
         self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:

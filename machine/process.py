@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import signal
+import struct
 from typing import Final
 
 import psutil
 
 from machine.errors import ConfigError, SetupError
 
-__all__ = ["NOBODY", "die_with_parent", "drop_privileges", "leave_network", "pin", "set_name"]
+__all__ = [
+    "NOBODY",
+    "SHORT_SLICE_NS",
+    "die_with_parent",
+    "drop_privileges",
+    "leave_network",
+    "pin",
+    "set_name",
+    "shorten_slice",
+]
 
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
 _PR_SET_NAME: Final = 15
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CLONE_NEWNET: Final = 0x4000_0000  # linux/sched.h
 NOBODY: Final = 65534  # the overflow uid and gid, which owns nothing
+
+SHORT_SLICE_NS: Final = 100_000
+"""The shortest slice that the kernel grants (kernel/sched/syscalls.c), in nanoseconds."""
+
+_SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}  # numbers of the system call, which has no wrapper in libc
+_SCHED_ATTR: Final = struct.Struct("=IIQiIQQQII")  # struct sched_attr, include/uapi/linux/sched/types.h
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -49,6 +66,17 @@ def pin(cpus: tuple[int, ...]) -> None:
         psutil.Process().cpu_affinity(list(cpus))
     except (OSError, ValueError, psutil.Error) as error:
         raise ConfigError(f"cannot run on CPU {','.join(map(str, cpus))}: {error}") from error
+
+
+def shorten_slice(tid: int) -> bool:
+    """Asks for short turns for a thread (0: this one) in return for getting them sooner; whether the kernel heard.
+
+    A thread that wakes with a shorter slice than that of the one on its CPU does not wait for the end of that one's
+    turn (PREEMPT_SHORT, Linux 6.12; earlier ones take the request and ignore it). Its share of the CPU stays.
+    """
+    number = _SCHED_SETATTR.get(platform.machine())
+    attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, 0, 0, SHORT_SLICE_NS, 0, 0, 0, 0)
+    return number is not None and _libc.syscall(number, tid, attributes, 0) == 0
 
 
 def leave_network() -> None:

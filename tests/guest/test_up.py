@@ -13,6 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from lab.bench.qemuload import tcp_report
+from lab.load.ping import ping
+from lab.rundir import RunDirectory
+from tests.guest.machine import running
 from tests.kit.cli import COMMAND, alive, assert_one_line, names_of, record_of, up, worldswitch
 from tests.kit.stack import eventually
 
@@ -126,6 +132,38 @@ def test_qemu_runs_without_privileges() -> None:
         assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"}
         assert int(status["CapEff"], 16) == 0
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+
+
+def test_qemu_has_a_cpu_for_itself() -> None:
+    """Where there are two CPUs or more, QEMU's threads share one, and vmm and vmapp have the others."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        pytest.skip("needs two CPUs")
+    with up(NAME, *OPTIONS) as record:
+        pids = {role: process["pid"] for role, process in record["processes"].items()}
+        for thread in Path(f"/proc/{pids['guest']}/task").iterdir():
+            assert os.sched_getaffinity(int(thread.name)) == {first}
+        assert os.sched_getaffinity(pids["vmm"]) == os.sched_getaffinity(pids["vmapp"]) == set(others)
+
+
+def test_a_disk_is_booted(tmp_path: Path) -> None:
+    """Without a kernel, the guest starts from its first disk: a boot sector that greets by the serial console."""
+    greeting = b"booted from disk\r\n"
+    code = b"\xba\xf8\x03" + b"".join(b"\xb0%c\xee" % letter for letter in greeting)  # mov dx, 0x3f8; mov al, out
+    image = tmp_path / "disk.img"
+    image.write_bytes((code + b"\xfa\xf4").ljust(510, b"\0") + b"\x55\xaa" + bytes(1 << 20))  # cli; hlt
+    with up(NAME, *OPTIONS, "--disk", str(image)):
+        console = RunDirectory(NAME).console
+        assert eventually(lambda: greeting.strip() in console.read_bytes(), BOOT_S)
+    assert names_of(NAME) == set()
+
+
+def test_one_cpu_for_all() -> None:
+    """Profile paper, where QEMU, vmm and vmapp hand one CPU to each other: pings, and a file each way."""
+    with running("--profile", "paper", "--mode", "optimised") as guest:
+        assert ping(guest.peer, guest.plan.guest.address, count=20, interval=0.05).lost == 0
+        for direction in ("transmit", "receive"):
+            assert tcp_report(guest.console, guest.peer, direction, seconds=1, omit=0)["end"]["sum_received"]["bytes"]
 
 
 def test_what_a_user_may_get_wrong() -> None:

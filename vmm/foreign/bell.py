@@ -77,7 +77,10 @@ class ClientBell:
 
     def look(self) -> bool:
         """Whether the client wants something, without waiting; takes the rings so far."""
-        self._note([fd for fd, _ in self._poll.poll(0)])
+        ready = self._poll.poll(0)
+        if not ready:
+            return False
+        self._note([fd for fd, _ in ready])
         return self.wanted
 
     def _note(self, ready: Sequence[int]) -> None:

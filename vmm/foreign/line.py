@@ -1,8 +1,8 @@
 """INTA# of the Lance to the client's interrupt controller, moderated.
 
-An interrupt costs a stock driver fourteen port accesses, each of them a message there and back. So with send combining,
-which lets packets wait (paper section 3.3.2) and by that lowers the number of interrupts, too, one that arises while the
-guest is busy with the card waits as well: until the guest has made no access for a moment, has sent nearly as many
+An interrupt costs a stock driver fourteen port accesses, each of them a message there and back. With send combining,
+which lets packets wait (paper section 3.3.2) and by that lowers the number of interrupts, too, one that arises while
+the guest is busy with the card waits as well: until the guest has made no access for a moment, has sent nearly as many
 frames as its ring holds, or for a millisecond. A guest that waits for its card is interrupted at once.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import select
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from machine import layout
 from machine.config import make_settings
 from machine.control import Channel
 from machine.errors import ConfigError
-from machine.process import pin
+from machine.process import SHORT_SLICE_NS, pin, shorten_slice
 from machine.shm import create
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -53,6 +54,28 @@ def test_set_name():
     code = "from machine.process import set_name; set_name({!r}); print(open('/proc/self/comm').read())"
     assert output(code.format("guest")) == "guest"
     assert output(code.format("a-very-long-process-name")) == "a-very-long-pro"
+
+
+def test_shorten_slice():
+    """The kernel has the shorter slice; scheduling class and niceness are as before."""
+    code = """
+        import ctypes, struct
+        from machine.process import shorten_slice
+        print(shorten_slice(0))
+        attributes = ctypes.create_string_buffer(56)
+        ctypes.CDLL(None).syscall(315, 0, attributes, 56, 0)
+        print(struct.unpack("=IIQiIQ", attributes.raw[:32]))
+    """
+    heard, attributes = output(code).splitlines()
+    if platform.machine() != "x86_64" or tuple(map(int, platform.release().split(".")[:2])) < (6, 12):
+        pytest.skip("needs Linux 6.12 on x86-64")
+    assert heard == "True"
+    assert attributes == str((56, os.SCHED_OTHER, 0, 0, 0, SHORT_SLICE_NS))
+
+
+def test_shorten_slice_of_nobody():
+    """A thread that does not exist, or any more, is no error."""
+    assert not shorten_slice(2**31 - 1)
 
 
 def test_pin():
