@@ -57,7 +57,14 @@ _ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
 
 PROFILES: Final[dict[str, dict[str, Any]]] = {
     "paper": {"driver": "linux22", "doorbell": "eventfd", "cpus": _ONE_CPU, "posted": False, "linger_us": 0},
-    "fast": {"driver": "napi", "doorbell": "eventfd", "cpus": _ALL_CPUS, "posted": True, "linger_us": 1000},
+    "fast": {
+        "driver": "napi",
+        "doorbell": "eventfd",
+        "cpus": _ALL_CPUS,
+        "posted": True,
+        "linger_us": 1000,
+        "combine_cap": 8,
+    },
 }
 
 _DEFAULT_PROFILE: Final = "paper"

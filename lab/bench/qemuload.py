@@ -46,7 +46,7 @@ UNITS: Final = {
 _PINGS: Final = 200
 _PING_INTERVAL: Final = 0.01
 _GRACE_SECONDS: Final = 20.0
-_IN_FLIGHT_BYTES: Final = 6 << 20  # by what both may differ when time is up: tcp_wmem of 4 MiB, tcp_rmem of 1 MiB, queues
+_IN_FLIGHT_BYTES: Final = 6 << 20  # by what both may differ at the end: tcp_wmem of 4 MiB, tcp_rmem of 1 MiB, queues
 _READS: Final = 1000
 _BLOCKS: Final = 9  # by turns, so that a machine that becomes slower does so for both
 _ACCESSES_A_READ: Final = 2  # pcnet32_get_stats: RAP = 112, then RDP

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from machine import world
 from machine.lance.bits import CSR0_TXON, CSR4_DPOLL, CSR5_SPND
+from machine.lance.regfile import EFFECT_TRANSMIT
 from machine.lance.state import CSR
 from machine.launch import Station
 from vmm.combining import SendCombining
@@ -27,6 +28,7 @@ __all__ = ["ForeignMonitor", "Requests"]
 _QUIET_TICKS: Final = 5  # without a request: the guest is idle
 _POLL_SECONDS: Final = 0.064  # how often the chip of an idle guest looks for TMDs by itself (vmapp.hostworld, too)
 _HELD_SECONDS: Final = 0.0005  # how soon to look again for a free RMD for frames that wait in the TAP
+_IDLE_NS: Final = 400_000  # a guest that has been silent for so long sends nothing more: no packet waits for another
 _HELD_NS: Final = 100_000  # a request sooner after a switch than this does not force another one for them
 _LEFT_NS: Final = world.LEFT_NS
 _HELD: Final = world.FRAMES_HELD
@@ -107,9 +109,12 @@ class ForeignMonitor:
             if self._host.pending:
                 return False
             self._near = False
-        if self._line.owed_ns:  # still, if it lingers shorter than a silence is, or has had no CPU
+        if self._line.owed_ns:  # still, if it lingers shorter than a silence is
             if not self._bell.sleep(SILENCE_NS / 1e9):
                 self._line.repay()
+        elif self._combining.queued:
+            if not self._bell.sleep(_IDLE_NS / 1e9):
+                self._switch.effect(EFFECT_TRANSMIT)
         else:
             self._sleep()
         return self._bell.wanted
@@ -124,6 +129,8 @@ class ForeignMonitor:
                 return False
             if now - started > SILENCE_NS:
                 self._line.repay()
+                if now - started > _IDLE_NS and self._combining.queued:
+                    self._switch.effect(EFFECT_TRANSMIT)
             os.sched_yield()
             now = monotonic_ns()
         return False

@@ -14,6 +14,7 @@ from vmm.foreign.function import BAR0, BAR1, CONFIG_SPACE
 
 pytestmark = pytest.mark.timeout(60)
 PEER = bytes.fromhex("525400c61299")
+SOON_S = 0.5  # half a tick where one is a second
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -153,3 +154,17 @@ def _echo(wire: object, rig: ClientRig) -> None:
     rig.queue(0, frame_for(PEER))
     rig.kick()
     assert wire.recv(2048) == frame_for(PEER)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("linger_us", [0, 50, 1000])
+def test_the_last_packet_waits_for_silence_not_for_the_tick(tmp_path: Path, linger_us: int) -> None:
+    """With combining, a packet that waits for others goes when the guest has been silent for a moment."""
+    chosen = {"mode": "combining", "combine_threshold": 0, "combine_cap": 3, "tick_ms": 1000, "linger_us": linger_us}
+    with served(tmp_path, profile="fast", **chosen) as machine, machine.rig() as rig:
+        rig.start()
+        assert until(lambda: rig.csr(0) >= 0 and machine.counter("vmm", "switches_for_tick") > 0)  # combining is on now
+        rig.queue(0, frame_for(PEER))
+        machine.wire.settimeout(SOON_S)
+        rig.kick()
+        assert machine.wire.recv(2048) == frame_for(PEER)
+        assert machine.counter("vmm", "sends_combined") == 1
