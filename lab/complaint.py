@@ -5,10 +5,23 @@ from __future__ import annotations
 import contextlib
 import sys
 
-__all__ = ["complain"]
+__all__ = ["complain", "last_line"]
 
 
 def complain(problem: object) -> None:
-    """Prints ``problem`` in one line; if nobody reads stderr any more, it says nothing."""
+    """Prints ``problem`` in one line; if nobody reads stderr any more, it says nothing.
+
+    A message may quote what a guest has printed: nothing in it reaches the terminal as a command.
+    """
     with contextlib.suppress(OSError):
-        print(f"worldswitch: {' '.join(str(problem).split())}", file=sys.stderr, flush=True)
+        print(f"worldswitch: {_printable(' '.join(str(problem).split()))}", file=sys.stderr, flush=True)
+
+
+def last_line(text: str) -> str:
+    """The last line of ``text`` that is not blank, without what cannot be printed; empty if there is none."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return _printable(lines[-1].strip()) if lines else ""
+
+
+def _printable(line: str) -> str:
+    return "".join(filter(str.isprintable, line))

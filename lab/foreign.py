@@ -13,6 +13,7 @@ from typing import Final
 
 from lab import qemu
 from lab.child import Child, spawn_program
+from lab.complaint import last_line
 from lab.rundir import RunDirectory
 from machine.config import Settings
 from machine.errors import ConfigError
@@ -43,9 +44,7 @@ class ForeignGuest:
         if self.console is None:
             return ""
         end = os.fstat(self.console).st_size
-        tail = os.pread(self.console, _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace")
-        lines = [line for line in tail.splitlines() if line.strip()]
-        return "".join(filter(str.isprintable, lines[-1])) if lines else ""
+        return last_line(os.pread(self.console, _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace"))
 
     def spawn(self, role: str, cpus: Iterable[int]) -> Child:
         """Starts the program."""

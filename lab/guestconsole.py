@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from lab.complaint import last_line
 from machine.errors import GuestError
 
 __all__ = ["Answer", "GuestConsole", "channel_options", "connected"]
@@ -99,8 +100,7 @@ class GuestConsole:
         status, output = self.run(command, seconds)
         if status:
             reason = f"took longer than {seconds:g} s" if status == _KILLED else f"status {status}"
-            last = (output.strip().splitlines() or ["nothing printed"])[-1]
-            raise GuestError(f"in the guest: {command!r}: {reason}: {last}")
+            raise GuestError(f"in the guest: {command!r}: {reason}: {last_line(output) or 'nothing printed'}")
         return output
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from lab.complaint import last_line
 from lab.load.inside import UNCHANGED
 from machine.errors import BenchError, SetupError, StackError
 from netbackend import namespaces
@@ -128,7 +129,7 @@ def output(process: Program, name: str, seconds: float, *, good: Sequence[int] =
     except subprocess.TimeoutExpired:
         raise BenchError(f"{name} did not end within {seconds:g} s") from None
     if process.returncode not in good:
-        reason = _last_line(errors) or _last_line(printed)
+        reason = last_line(errors.decode(errors="replace")) or last_line(printed.decode(errors="replace"))
         raise BenchError(f"{name} failed with status {process.returncode}: {reason}")
     return printed.decode(errors="replace")
 
@@ -144,9 +145,4 @@ def _last_words(process: Program) -> str:
         _, errors = process.communicate(timeout=_END_SECONDS)
     except subprocess.TimeoutExpired:
         return "it closed its output"
-    return _last_line(errors) or f"status {process.returncode}"
-
-
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return last_line(errors.decode(errors="replace")) or f"status {process.returncode}"

@@ -12,7 +12,8 @@ from time import monotonic_ns
 from typing import Final, Protocol
 
 from machine import world
-from machine.lance.bits import CSR0_TXON, CSR4_DPOLL, CSR5_SPND
+from machine.lance.bits import CSR4_DPOLL
+from machine.lance.core import transmitter_enabled
 from machine.lance.regfile import EFFECT_TRANSMIT
 from machine.lance.state import CSR
 from machine.launch import Station
@@ -195,7 +196,5 @@ class ForeignMonitor:
 
     @property
     def _polls(self) -> bool:
-        """The chip looks for TMDs of its own accord: transmitter on, not suspended, DPOLL clear."""
-        words = self._lance
-        started = words[CSR] & CSR0_TXON and not words[CSR + 5] & CSR5_SPND
-        return bool(started and not words[CSR + 4] & CSR4_DPOLL)
+        """The chip looks for TMDs of its own accord: it may send, and DPOLL is clear."""
+        return transmitter_enabled(self._lance) and not self._lance[CSR + 4] & CSR4_DPOLL
