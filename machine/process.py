@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import signal
@@ -16,6 +17,7 @@ from machine.errors import ConfigError, SetupError
 __all__ = [
     "NOBODY",
     "SHORT_SLICE_NS",
+    "deny_io_uring",
     "die_with_parent",
     "drop_privileges",
     "leave_network",
@@ -26,7 +28,9 @@ __all__ = [
 
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
 _PR_SET_NAME: Final = 15
+_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2  # include/uapi/linux/seccomp.h
 _CLONE_NEWNET: Final = 0x4000_0000  # linux/sched.h
 NOBODY: Final = 65534  # the overflow uid and gid, which owns nothing
 
@@ -35,6 +39,19 @@ SHORT_SLICE_NS: Final = 100_000
 
 _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}  # numbers of the system call, which has no wrapper in libc
 _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQII")  # struct sched_attr, include/uapi/linux/sched/types.h
+
+_IO_URING_SETUP: Final = 425  # the same on every architecture
+_SOCK_FILTER: Final = struct.Struct("=HBBI")  # struct sock_filter, include/uapi/linux/filter.h: code, jt, jf, k
+_WITHOUT_IO_URING: Final = b"".join(
+    _SOCK_FILTER.pack(*instruction)
+    for instruction in (
+        (0x20, 0, 0, 0),  # A = seccomp_data.nr
+        (0x54, 0, 0, 0x3FFF_FFFF),  # A &= ..., which takes the x32 bit off
+        (0x15, 0, 1, _IO_URING_SETUP),  # if A is not this, skip one
+        (0x06, 0, 0, 0x0005_0000 | errno.ENOSYS),  # SECCOMP_RET_ERRNO
+        (0x06, 0, 0, 0x7FFF_0000),  # SECCOMP_RET_ALLOW
+    )
+)
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +83,18 @@ def pin(cpus: tuple[int, ...]) -> None:
         psutil.Process().cpu_affinity(list(cpus))
     except (OSError, ValueError, psutil.Error) as error:
         raise ConfigError(f"cannot run on CPU {','.join(map(str, cpus))}: {error}") from error
+
+
+def deny_io_uring() -> None:
+    """Lets this process, and what it becomes, find that the kernel has no io_uring; after ``drop_privileges``.
+
+    What is asked for through a ring passes no seccomp filter. SetupError if the kernel does not take the filter.
+    """
+    program = ctypes.create_string_buffer(_WITHOUT_IO_URING, len(_WITHOUT_IO_URING))
+    length = len(_WITHOUT_IO_URING) // _SOCK_FILTER.size
+    fprog = struct.pack("HP", length, ctypes.addressof(program))  # struct sock_fprog
+    if _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.c_char_p(fprog)):
+        raise SetupError(f"no seccomp filter: {os.strerror(ctypes.get_errno())}")
 
 
 def shorten_slice(tid: int) -> bool:

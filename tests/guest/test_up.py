@@ -124,7 +124,7 @@ def test_nothing_outlives_a_killed_supervisor() -> None:
 
 
 def test_qemu_runs_without_privileges() -> None:
-    """QEMU is nobody's, and has no network but an empty one of its own."""
+    """QEMU is nobody's, has no io_uring, and no network but an empty one of its own."""
     with up(NAME, *OPTIONS) as record:
         pid = record["processes"]["guest"]["pid"]
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -132,6 +132,7 @@ def test_qemu_runs_without_privileges() -> None:
         assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"}
         assert int(status["CapEff"], 16) == 0
         assert os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        assert not any("io_uring" in os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def test_qemu_has_a_cpu_for_itself() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import select
@@ -54,6 +55,24 @@ def test_set_name():
     code = "from machine.process import set_name; set_name({!r}); print(open('/proc/self/comm').read())"
     assert output(code.format("guest")) == "guest"
     assert output(code.format("a-very-long-process-name")) == "a-very-long-pro"
+
+
+def test_deny_io_uring():
+    """io_uring_setup() is not there any more, in a child program neither; everything else is."""
+    code = """
+        import subprocess, sys
+        from machine.process import deny_io_uring, drop_privileges
+        ask = "import ctypes as c; c.CDLL(None, use_errno=True).syscall(425, 1, 0); print(c.get_errno(), flush=True)"
+        exec(ask)
+        drop_privileges()
+        deny_io_uring()
+        exec(ask)
+        subprocess.run([sys.executable, "-c", ask], check=True)
+    """
+    before, after, child = map(int, output(code).split())
+    if before == errno.ENOSYS:
+        pytest.skip("this kernel has no io_uring")
+    assert after == child == errno.ENOSYS
 
 
 def test_shorten_slice():
