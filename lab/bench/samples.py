@@ -11,6 +11,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Iterable
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -80,7 +81,8 @@ class Recorder:
 
     def _write(self, *, complete: bool) -> None:
         assert self._path is not None
-        record = self._head | {"complete": complete, "samples": self.samples}
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        record = self._head | {"written": now, "complete": complete, "samples": self.samples}
         partial = self._path.with_name(self._path.name + ".partial")
         try:
             partial.write_text(json.dumps(record, indent=1) + "\n")

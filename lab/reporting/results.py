@@ -115,7 +115,7 @@ def _read(path: Path) -> Result:
         by_metric.setdefault((sample["configuration"], sample["metric"]), []).append(sample)
     return Result(
         path=path,
-        written=datetime.fromtimestamp(status.st_mtime).astimezone(),
+        written=_written(record.get("written"), status.st_mtime),
         bench=record["bench"],
         settings=settings,
         machine=machine,
@@ -123,6 +123,15 @@ def _read(path: Path) -> Result:
         samples=kept,
         by_metric=by_metric,
     )
+
+
+def _written(said: Any, modified: float) -> datetime:
+    """When it was written, as it says itself; a file of an earlier version, which does not, when it was modified."""
+    if said is None:
+        return datetime.fromtimestamp(modified).astimezone()
+    if not isinstance(said, str):
+        raise ValueError("a time of writing that is no text")
+    return datetime.fromisoformat(said).astimezone()
 
 
 def _counts(sample: Any) -> bool:

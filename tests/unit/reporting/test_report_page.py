@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -198,6 +200,20 @@ def test_values_that_are_not_finite_are_passed_over(tmp_path: Path) -> None:
     """NaN and Infinity, which Python's JSON allows, count as not measured."""
     store(tmp_path, "counts", [*counts(), sample("2.0", "irqs_per_packet", float("nan"))])
     assert len(results.load(tmp_path).results[0].samples) == len(counts())
+
+
+def test_results_know_when_they_were_written(tmp_path: Path) -> None:
+    """A copy, of a repository for instance, has the file's own date; what is no date is named, as any other defect."""
+    for name, written in (("b.json", "2026-11-24T04:16:00+00:00"), ("a.json", "2026-11-24T04:17:00+00:00")):
+        store(tmp_path, "counts", counts(), name, written=written)
+    store(tmp_path, "counts", counts(), "c.json")  # as the first version wrote them: the file's date
+    os.utime(tmp_path / "c.json", (0, 0))
+    store(tmp_path, "counts", counts(), "bad.json", written="yesterday")
+    store(tmp_path, "counts", counts(), "worse.json", written=7)
+    found = results.load(tmp_path)
+    assert [result.path.name for result in found.results] == ["c.json", "b.json", "a.json"]
+    assert found.results[1].written == datetime(2026, 11, 24, 4, 16, tzinfo=UTC)
+    assert [name for name, _ in found.refused] == ["bad.json", "worse.json"]
 
 
 def test_machines_are_told_apart(tmp_path: Path) -> None:
