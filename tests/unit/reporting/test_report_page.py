@@ -6,8 +6,8 @@ import json
 import os
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
