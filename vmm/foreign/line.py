@@ -22,7 +22,7 @@ _XMTRL: Final = CSR + 78  # the transmit ring's length, in two's complement
 _CSR_MASK: Final = 0xFFFF
 _SPARE: Final = 3  # TMDs left when the guest is interrupted: what it sends until it takes notice
 
-SILENCE_NS: Final = 100_000
+SILENCE_NS: Final = 300_000
 """Between two accesses of a guest that is busy with the card there is less, in nanoseconds."""
 
 _LONGEST_NS: Final = 1_000_000  # from a line that is up to its trigger, whatever the client does
