@@ -160,7 +160,7 @@ def test_a_disk_is_booted(tmp_path: Path) -> None:
 
 
 def test_one_cpu_for_all() -> None:
-    """Profile paper, where QEMU, vmm and vmapp hand one CPU to each other: pings, and a file each way."""
+    """Profile paper, where QEMU, vmm and vmapp hand one CPU to each other: pings, and TCP each way."""
     with running("--profile", "paper", "--mode", "optimised") as guest:
         assert ping(guest.peer, guest.plan.guest.address, count=20, interval=0.05).lost == 0
         for direction in ("transmit", "receive"):

@@ -14,11 +14,11 @@ from typing import Final
 
 from machine.ring import FREE, POSTED
 
-__all__ = ["SLOT", "ClientBell"]
+__all__ = ["ClientBell"]
 
 _COARSE_SECONDS: Final = 0.005  # from here on, poll()'s milliseconds will do
 
-SLOT: Final = 0  # first word of the one trap slot in use: it only ever says whether the client wants something
+_SLOT: Final = 0  # first word of the one trap slot in use: it only ever says whether the client wants something
 
 
 class ClientBell:
@@ -51,16 +51,16 @@ class ClientBell:
 
     def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
         """During a world switch: sleeps until vmapp rings, but lets it know of a client."""
-        if self._gate[SLOT] != POSTED and self._pending():
-            self._gate[SLOT] = POSTED
-        if self._gate[SLOT] == POSTED:  # it knows already; a hang-up, too, would make poll() return for ever
+        if self._gate[_SLOT] != POSTED and self._pending():
+            self._gate[_SLOT] = POSTED
+        if self._gate[_SLOT] == POSTED:  # it knows already; a hang-up, too, would make poll() return for ever
             self._take()
             return
         for fd, _ in self._poll.poll():
             if fd == self._fd:
                 self._take()
             else:
-                self._gate[SLOT] = POSTED
+                self._gate[_SLOT] = POSTED
 
     def wait_either(self, first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
         """The same."""
@@ -98,8 +98,8 @@ class ClientBell:
 
     def hurry(self) -> None:
         """The next switch is to be short: no lingering."""
-        self._gate[SLOT] = POSTED
+        self._gate[_SLOT] = POSTED
 
     def attended(self) -> None:
         """The client's request is being looked at: nothing waits for the time being."""
-        self._gate[SLOT] = FREE
+        self._gate[_SLOT] = FREE

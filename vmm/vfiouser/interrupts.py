@@ -189,8 +189,8 @@ class IntxLine:
         self.masked = False
         if not self.patient:
             self.set_level(self.level)
-        elif self.level and not self.owed_ns:
-            self.owed_ns = monotonic_ns()
+        elif self.level:
+            self.hold()
 
     def repay(self) -> None:
         """Triggers for a line that has stayed up since it was unmasked; does nothing if none has."""
