@@ -199,9 +199,9 @@ class HostWorld:
         """Receives; frames without a free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
         engine = self._engine
         taken = engine.receive()
-        if taken or engine.receive_ready or not engine.listening:  # else frames are there, and no RMD is
+        if taken or not engine.receive_behind or not engine.listening:  # else no RMD was there
             self._refused_since = self._world[_FRAMES_HELD] = 0
-            if taken and self._never_halts and not engine.receive_ready and self.tap_events.poll(0, 1):
+            if taken and self._never_halts and engine.receive_behind and self.tap_events.poll(0, 1):
                 self._world[_FRAMES_WAIT] = self._world[_FRAMES_HELD] = 1  # no HLT will find them
             return taken
         now = monotonic_ns()

@@ -38,11 +38,16 @@ class LanceGuest(RawGuest):
         block = b"\0\0\x00\x30" + MAC + bytes(10)  # TLEN 3: eight descriptors, RLEN 0: one
         ram[_INIT_BLOCK : _INIT_BLOCK + len(block)] = block
         words[_INIT_BLOCK // 4 + 5], words[_INIT_BLOCK // 4 + 6] = _RX_RING, _TX_RING
-        words[_RX_RING // 4], words[_RX_RING // 4 + 1] = BUFFER, 0x80000000 | 0xF000 | -1544 & 0xFFF
+        self.lend()
         self.set_rap(20)
         self.write(BDP, 2, 2)
         for index, value in ((1, _INIT_BLOCK), (2, 0), (0, 0x0001), (0, 0x0142)):
             self.write_csr(index, value)
+
+    def lend(self) -> None:
+        """Gives the chip the RMD."""
+        at = _RX_RING // 4
+        self._words[at], self._words[at + 1] = BUFFER, 0x80000000 | 0xF000 | -1544 & 0xFFF
 
     def set_rap(self, index: int) -> None:
         if self._board.gate[layout.RAP_PORT] == 2 << 16 | RAP:

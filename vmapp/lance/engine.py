@@ -73,8 +73,8 @@ class LanceEngine:
     def receive(self, burst: int = BURST) -> int:
         """Takes up to ``burst`` frames from the port into the receive ring; how many it took.
 
-        0 means that the port is empty, or the ring full (``receive_ready`` is False). A receiver that is off,
-        suspended, looped back or without a link takes frames and drops them.
+        0 means that the port is empty, or the ring full (``receive_behind``). A receiver that is off, suspended,
+        looped back or without a link takes frames and drops them.
         """
         self._refresh()
         taken = self._receiver.receive(burst)
@@ -104,12 +104,9 @@ class LanceEngine:
         return self._receiver.listening
 
     @property
-    def receive_ready(self) -> bool:
-        """The receiver hears the wire and has a RMD for the next frame."""
-        self._refresh()
-        ready = self._receiver.ready
-        self._events.settle()
-        return ready
+    def receive_behind(self) -> bool:
+        """The last ``receive`` did not get as far as finding the port empty: its limit, or the ring's, came first."""
+        return self._receiver.behind
 
     @property
     def on_transmit(self) -> FrameHook | None:

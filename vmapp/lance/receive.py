@@ -60,7 +60,11 @@ _LOST: Final = _INDEX["rx_missed"]
 
 
 class Receiver:
-    """The receive half. ``on_frame`` is given every frame that was stored, without FCS."""
+    """The receive half. ``on_frame`` is given every frame that was stored, without FCS.
+
+    ``behind``: the last ``receive`` stopped before it had found the port empty, so frames may wait there. What the
+    ring says afterwards is no substitute: the guest may have lent a RMD just after ``receive`` had looked for one.
+    """
 
     def __init__(
         self, words: memoryview, memory: GuestMemory, port: FramePort, counters: memoryview, events: Events
@@ -69,6 +73,7 @@ class Receiver:
         self.ring = self.scatter.ring
         self.filter = AddressFilter()
         self.on_frame: Callable[[memoryview], None] | None = None
+        self.behind = False
         self._words = words
         self._memory = memory
         self._port = port
@@ -100,13 +105,6 @@ class Receiver:
             and words[LINK_UP]
         )
 
-    @property
-    def ready(self) -> bool:
-        """Listening, and the RMD at the ring's position is the chip's."""
-        if not self.listening:
-            return False
-        return self.scatter.owned(self.ring.load()) is not None
-
     def receive(self, limit: int) -> int:
         """Moves up to ``limit`` frames from the port into the ring; the frames taken from the port.
 
@@ -117,10 +115,13 @@ class Receiver:
         ring = self.ring
         start = ring.load()
         self.scatter.refill()
+        self.behind = True
         taken = 0
         while taken < limit and self.scatter.budget > 0:
             done, empty = self._plain(limit - taken)
             taken += done
+            if empty:
+                self.behind = False
             if empty or taken >= limit or not self._through_scratch():
                 break
             taken += 1
@@ -235,6 +236,7 @@ class Receiver:
             return False
         size = self._port.recv_into(self._whole_scratch)
         if not size:
+            self.behind = False
             return False
         match = self.filter.match(bytes(self._scratch[:6]))
         if size < _HEADER:
@@ -272,6 +274,7 @@ class Receiver:
         taken = 0
         while taken < limit and recv_into(parts):
             taken += 1
+        self.behind = taken >= limit
         return taken
 
     def _count_missed(self, frames: int) -> None:

@@ -14,6 +14,7 @@ from machine.lance.state import CSR
 from machine.lance.state import RAP as LANCE_RAP
 from tests.kit.board import MAC, RAP, RDP
 from tests.kit.lanceguest import BDP, BUFFER, RESET, LanceGuest, busy, started
+from vmapp.lance.engine import LanceEngine
 
 pytestmark = pytest.mark.timeout(60, method="thread")  # the code under test owns SIGALRM
 
@@ -237,3 +238,28 @@ def test_frames_that_find_no_rmd_wait_and_are_missed_at_last():
             guest.read(RDP, 2)
         assert board.counter("vmapp", "rx_missed") == 1
         assert board.lance[CSR] & 0x1000, "MISS"
+
+
+def test_a_rmd_lent_while_vmapp_gives_up_is_seen(monkeypatch: pytest.MonkeyPatch):
+    """A RMD lent just after vmapp has found none: the frame that waits in the TAP is still known to wait."""
+    with started(mode="optimised") as (board, guest):
+        receive = LanceEngine.receive
+
+        def receive_then_lend(engine: LanceEngine) -> int:
+            taken = receive(engine)
+            if not taken:
+                guest.lend()
+            return taken
+
+        for _ in range(2):
+            board.wire.send(BROADCAST)
+            os.kill(os.getpid(), signal.SIGIO)
+            board.run_vmm()
+        assert board.counter("vmapp", "rx_frames") == 1
+        monkeypatch.setattr(LanceEngine, "receive", receive_then_lend)
+        board.world[world.FRAMES_WAIT] = 1
+        guest.send(0)
+        assert board.counter("vmapp", "rx_frames") == 1
+        assert board.world[world.FRAMES_WAIT] == board.world[world.FRAMES_HELD] == 1
+        guest.send(1)
+        assert board.counter("vmapp", "rx_frames") == 2

@@ -136,14 +136,41 @@ def test_full_ring_leaves_frames_on_the_wire(rig: Rig) -> None:
     """No RMD, no read: the frame waits until the driver lends one."""
     rig.lend(0)
     rig.port.waiting += [frame(60), frame(70)]
-    assert rig.engine.receive_ready
     assert rig.engine.receive() == 1
-    assert not rig.engine.receive_ready
     assert rig.engine.receive() == 0
     assert not rig.csr(0) & MISS
     rig.lend(1)
     assert rig.engine.receive() == 1
     assert rig.received(1) == with_fcs(frame(70))
+
+
+@pytest.mark.parametrize("size", [1544, 40])  # read in place; by way of the scratch buffer
+def test_behind_is_what_receive_found_not_what_the_ring_says_now(rig: Rig, size: int) -> None:
+    """A RMD lent just after receive() had found none does not make the frames on the wire forgotten."""
+    assert rig.engine.receive() == 0
+    assert rig.engine.receive_behind, "whether there is a frame could not be seen without a RMD"
+    rig.lend(0, size)
+    rig.port.waiting += [frame(60)] * 2
+    for taken in (1, 0):
+        assert rig.engine.receive() == taken
+        assert rig.engine.receive_behind
+    rig.lend_all(8, 1544)
+    assert rig.engine.receive_behind
+    assert rig.engine.receive() == 1
+    assert not rig.engine.receive_behind
+
+
+def test_a_burst_leaves_the_rest_behind(rig: Rig) -> None:
+    """receive() at its limit has not seen the port empty, whether the receiver hears the wire or drops."""
+    rig.lend_all(8)
+    rig.port.waiting += [frame(60)] * 3
+    assert rig.engine.receive(2) == 2
+    assert rig.engine.receive_behind
+    rig.regs.set_link(False)
+    assert rig.engine.receive(1) == 1
+    assert rig.engine.receive_behind
+    assert rig.engine.receive(1) == 0
+    assert not rig.engine.receive_behind
 
 
 def test_miss_counts_only_frames_for_this_station(rig: Rig) -> None:
@@ -192,7 +219,6 @@ def test_deaf_receiver_drops_what_comes(rig: Rig, action: str) -> None:
     else:
         rig.regs.set_link(False)
     rig.port.waiting += [frame(60)] * 3
-    assert not rig.engine.receive_ready
     assert not rig.engine.listening
     assert rig.engine.receive() == 3
     assert rig.get(RX, 0).owned

@@ -129,7 +129,7 @@ def test_frames_wait_for_rmds(tmp_path: Path, mode: str) -> None:
             machine.wire.send(frame_for(MAC, number))
         assert until(lambda: received(rig, 7) == frame_for(MAC, 7))
         rig.lend_all(4)
-        assert until(lambda: received(rig, 3) == frame_for(MAC, 11), 0.15)  # in less than a frame's patience
+        assert until(lambda: received(rig, 3) == frame_for(MAC, 11))
         assert machine.counter("vmapp", "rx_missed") == 0
 
 
