@@ -19,7 +19,7 @@ from machine.lance.regfile import EFFECT_TRANSMIT, RegisterFile
 from machine.lance.state import CSR, IRQ_LEVEL
 from machine.launch import Station
 from machine.ring import KIND_IN, unpack_key
-from vmapp.lance.engine import BURST, LanceEngine
+from vmapp.lance.engine import LanceEngine
 
 __all__ = ["HostWorld"]
 
@@ -77,7 +77,6 @@ class HostWorld:
         self._both = select.poll()
         self._both.register(station.fds["tap"], select.POLLIN)
         self._both.register(self._kick_fd, select.POLLIN)
-        self._never_halts = station.settings.foreign
         self._linger_ns = station.settings.linger_us * 1000
         self._refused_since = 0  # when a frame first found no free RMD, ns; 0: none waits
 
@@ -164,10 +163,7 @@ class HostWorld:
             self._counters[_SELECTS] += 1
             if not self.tap_events.poll(0, 1):
                 return 0
-        taken = self._take_frames()
-        if taken >= BURST:
-            record[_FRAMES_WAIT] = 1  # there may be more
-        return taken
+        return self._take_frames()
 
     def _send_queued(self) -> None:
         """Packets that waited for a switch (section 3.3.2), and what an earlier burst left over."""
@@ -201,8 +197,8 @@ class HostWorld:
         taken = engine.receive()
         if taken or not engine.receive_behind or not engine.listening:  # else no RMD was there
             self._refused_since = self._world[_FRAMES_HELD] = 0
-            if taken and self._never_halts and engine.receive_behind and self.tap_events.poll(0, 1):
-                self._world[_FRAMES_WAIT] = self._world[_FRAMES_HELD] = 1  # no HLT will find them
+            if taken and engine.receive_behind and self.tap_events.poll(0, 1):
+                self._world[_FRAMES_WAIT] = self._world[_FRAMES_HELD] = 1  # nobody else will say so
             return taken
         now = monotonic_ns()
         self._world[_FRAMES_WAIT] = 1  # they are still there, and nobody else will say so

@@ -193,8 +193,7 @@ class Monitor:
         host.pending = False
         if host.settings:
             host.settings = False
-            self._apply_settings()
-            return
+            self._apply_settings()  # and then look: a frame may have come at the same moment, and says so but once
         if host.tick:
             host.tick = False
             self._combining.tick(self._switch.count)

@@ -170,7 +170,8 @@ class WorldSwitch:
         record, counters, counts = self._world, self._counters, self._counts
         counts[reason] = counters[_BY_REASON[reason]] = counts[reason] + 1
         self.count = count = self.count + 1
-        self._combining.queued = 0  # whatever the reason was, vmapp has sent what waited
+        if reason != world.REASON_DMA:
+            self._combining.queued = 0  # vmapp has sent what waited
         timed = not count & _TIMED_MASK
         if timed:
             counters[SWITCHES_THERE + (count >> _TIMED_SHIFT & _SAMPLE_MASK)] = record[_ENTERED_NS] - left

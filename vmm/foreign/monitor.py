@@ -12,10 +12,7 @@ from time import monotonic_ns
 from typing import Final, Protocol
 
 from machine import world
-from machine.lance.bits import CSR4_DPOLL
-from machine.lance.core import transmitter_enabled
 from machine.lance.regfile import EFFECT_TRANSMIT
-from machine.lance.state import CSR
 from machine.launch import Station
 from vmm.combining import SendCombining
 from vmm.foreign.bell import ClientBell
@@ -27,7 +24,7 @@ from vmm.worldswitch import WorldSwitch
 __all__ = ["ForeignMonitor", "Requests"]
 
 _QUIET_TICKS: Final = 5  # without a request: the guest is idle
-_POLL_SECONDS: Final = 0.064  # how often the chip of an idle guest looks for TMDs by itself (vmapp.hostworld, too)
+_POLL_SECONDS: Final = 0.064  # how often an idle guest's chip looks for TMDs by itself (vmapp.hostworld, too)
 _HELD_SECONDS: Final = 0.0005  # how soon to look again for a free RMD for frames that wait in the TAP
 _IDLE_NS: Final = 400_000  # a guest that has been silent for so long sends nothing more: no packet waits for another
 _HELD_NS: Final = 100_000  # a request sooner after a switch than this does not force another one for them
@@ -69,7 +66,6 @@ class ForeignMonitor:
         attached: Callable[[], None],
     ) -> None:
         self._world = station.world
-        self._lance = station.lance
         self._server = server
         self._function = function
         self._line = line
@@ -185,7 +181,7 @@ class ForeignMonitor:
         seconds = self._host.due_in()
         if self._world[_HELD]:
             seconds = _HELD_SECONDS if seconds is None else min(seconds, _HELD_SECONDS)
-        if seconds is None and self._resting and self._polls:
+        if seconds is None and self._resting:  # no tick will find a signal that came just before the sleep began
             seconds = _POLL_SECONDS
         self._watch_client()
         if not self._bell.sleep(seconds):
@@ -193,8 +189,3 @@ class ForeignMonitor:
                 self._bell.hurry()  # a look of an idle machine finds nothing as a rule
             self._host.deferred = False
             self._switch.run(world.REASON_IRQ)
-
-    @property
-    def _polls(self) -> bool:
-        """The chip looks for TMDs of its own accord: it may send, and DPOLL is clear."""
-        return transmitter_enabled(self._lance) and not self._lance[CSR + 4] & CSR4_DPOLL

@@ -12,6 +12,7 @@ from machine import layout, world
 from machine.config import MODES
 from machine.lance.state import CSR
 from machine.lance.state import RAP as LANCE_RAP
+from machine.launch import SETTINGS_SIGNAL
 from tests.kit.board import MAC, RAP, RDP
 from tests.kit.lanceguest import BDP, BUFFER, RESET, LanceGuest, busy, started
 from vmapp.lance.engine import LanceEngine
@@ -94,6 +95,7 @@ def test_rap_traps_again_when_the_optimisation_is_switched_off():
         os.kill(os.getpid(), signal.SIGUSR1)
         board.run_vmm()
         assert board.gate[layout.RAP_PORT] == 0
+        board.switches.clear()
         assert guest.read(RAP, 2) == 88
         assert guest.read(RDP, 2) == 0x1003
         assert board.switches == [world.REASON_IO]
@@ -238,6 +240,32 @@ def test_frames_that_find_no_rmd_wait_and_are_missed_at_last():
             guest.read(RDP, 2)
         assert board.counter("vmapp", "rx_missed") == 1
         assert board.lance[CSR] & 0x1000, "MISS"
+
+
+def test_frames_that_a_full_ring_leaves_behind_are_known_to_wait():
+    """Two frames at once and one RMD: the next switch after the guest has lent another takes the second frame."""
+    with started(mode="optimised") as (board, guest):
+        for _ in range(2):
+            board.wire.send(BROADCAST)
+        os.kill(os.getpid(), signal.SIGIO)
+        board.run_vmm()
+        assert board.counter("vmapp", "rx_frames") == 1
+        guest.lend()
+        guest.send(0)
+        assert board.counter("vmapp", "rx_frames") == 2
+        assert board.world[world.FRAMES_WAIT] == 0
+
+
+def test_settings_that_come_with_a_frame_do_not_hide_it():
+    """SIGIO, the timer and a change of settings before the monitor looks: the frame is taken, and the tick counts."""
+    with started(mode="optimised") as (board, _):
+        board.wire.send(BROADCAST)
+        board.controls["vmm"].send({"cable": True})
+        for number in (signal.SIGIO, signal.SIGALRM, SETTINGS_SIGNAL):
+            os.kill(os.getpid(), number)
+        board.run_vmm()
+        assert board.counter("vmapp", "rx_frames") == 1
+        assert board.counter("vmm", "switches_for_tick") == 1
 
 
 def test_a_rmd_lent_while_vmapp_gives_up_is_seen(monkeypatch: pytest.MonkeyPatch):
