@@ -58,7 +58,7 @@ RESUMED: Final = 9  # vmapp -> vmm: 1, the lent slot is complete and the guest r
 
 NOTIFICATION: Final = 10  # 1: FRAMES_WAIT is kept, vmapp need not ask the kernel (paper section 3.3.3)
 NEXT: Final = 11  # first word of the trap slot that the guest posts next: vmapp does not linger when it is posted
-FRAMES_HELD: Final = 12  # vmapp: 1 while frames wait in the TAP for a free RMD
+FRAMES_HELD: Final = 12  # vmapp: 1 while frames wait in the TAP for a free RMD, or for the next burst
 FRAMES_WAIT: Final = 16  # the vmm's interrupt handler stores 1 at any time, vmapp stores 0 before it reads the TAP
 
 NO_SLOT: Final = 0xFFFF

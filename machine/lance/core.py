@@ -11,10 +11,10 @@ from typing import Final
 from machine.errors import ConfigError, LayoutError
 from machine.lance import bits, state
 from machine.lance.bcrs import LED_BCRS
-from machine.lance.pci import BUS_MASTER, COMMAND_WORD, PciConfig
+from machine.lance.pci import PciConfig
 from machine.lance.plans import H_RESET, S_RESET, STOP, ResetStep
 
-__all__ = ["LanceCore", "transmitter_enabled"]
+__all__ = ["LanceCore"]
 
 _CSR0: Final = state.CSR
 _CSR3: Final = state.CSR + 3
@@ -25,8 +25,6 @@ _BCR20: Final = state.BCR + 20
 _BCR22: Final = state.BCR + 22
 _IRQ_LEVEL: Final = state.IRQ_LEVEL
 # Names of this module's own: every port access comes through settle, and a global is found quicker than a.b.
-_TXON: Final = bits.CSR0_TXON
-_SPND: Final = bits.CSR5_SPND
 _ERR: Final = bits.CSR0_ERR
 _INTR: Final = bits.CSR0_INTR
 _UINT: Final = bits.CSR4_UINT
@@ -49,11 +47,6 @@ def _aprom_image(mac: bytes) -> bytes:
     image[14:] = b"WW"
     image[12:14] = sum(image).to_bytes(2, "little")
     return bytes(image)
-
-
-def transmitter_enabled(words: memoryview) -> bool:
-    """Whether a chip with these state words sends: transmitter on, not suspended, and allowed on the bus."""
-    return bool(words[_CSR0] & _TXON and not words[_CSR5] & _SPND and words[COMMAND_WORD] & BUS_MASTER)
 
 
 class LanceCore:

@@ -23,7 +23,7 @@ from .port import FramePort
 from .receive import BURST, Receiver
 from .transmit import Transmitter
 
-__all__ = ["BURST", "LanceEngine"]
+__all__ = ["LanceEngine"]
 
 _POLLS: Final = indices(VMAPP)["tx_polls"]
 

@@ -118,11 +118,8 @@ class Receiver:
         self.behind = True
         taken = 0
         while taken < limit and self.scatter.budget > 0:
-            done, empty = self._plain(limit - taken)
-            taken += done
-            if empty:
-                self.behind = False
-            if empty or taken >= limit or not self._through_scratch():
+            taken += self._plain(limit - taken)
+            if not self.behind or taken >= limit or not self._through_scratch():
                 break
             taken += 1
         if ring.position != start or taken:
@@ -160,8 +157,8 @@ class Receiver:
             self._deliver(frame, match if good else match | RMD1_ERR | RMD1_CRC)
             ring.store(ring.position)
 
-    def _plain(self, limit: int) -> tuple[int, bool]:  # noqa: C901 - one loop without calls of our own per frame
-        """Receives in place until something is out of the ordinary: frames taken, and whether the port is empty."""
+    def _plain(self, limit: int) -> int:  # noqa: C901 - one loop without calls of our own per frame
+        """Receives in place until the port is empty or something is out of the ordinary; the frames taken."""
         view, reach, length, high, step, address, status_word, count, result, mask, result_kept = self.ring.fast
         kept, mcnt_shift, slack = self.ring.layout.rmd_kept, self.ring.layout.mcnt_shift, self._slack
         ring, scatter, hook, exact, other = self.ring, self.scatter, self.on_frame, self.filter.exact, self.filter.other
@@ -169,7 +166,6 @@ class Receiver:
         parts = [self._spill, self._spill]
         position, spill_from = ring.position, self._spill_from
         taken = stored = stored_bytes = 0
-        empty = False
         while taken < limit and position < reach and scatter.budget > 0:
             at = position * step
             status = view[at + status_word]
@@ -185,7 +181,7 @@ class Receiver:
             parts[0] = buffer
             size = recv_into(parts)
             if not size:
-                empty = True
+                self.behind = False
                 break
             taken += 1
             if size < _SHORTEST:
@@ -217,7 +213,7 @@ class Receiver:
         ring.position = position
         if stored:
             self._account(stored, stored_bytes)
-        return taken, empty
+        return taken
 
     def _spill_behind(self, room: int) -> memoryview:
         """The scratch bytes after the first ``room``: what a buffer of that size cannot hold, in its place."""

@@ -20,6 +20,7 @@ from machine.lance.bits import (
     CSR0_TXON,
     CSR3_DXSUFLO,
     CSR5_LTINTEN,
+    CSR5_SPND,
     CSR5_TOKINTD,
     TMD1_BCNT,
     TMD1_ENP,
@@ -30,7 +31,7 @@ from machine.lance.bits import (
     TMD2_BUFF,
     TMD2_UFLO,
 )
-from machine.lance.core import transmitter_enabled
+from machine.lance.pci import BUS_MASTER, COMMAND_WORD
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
 
@@ -89,7 +90,8 @@ class Transmitter:
     @property
     def enabled(self) -> bool:
         """Transmitter on, not suspended, and allowed on the bus."""
-        return transmitter_enabled(self._words)
+        words = self._words
+        return bool(words[CSR] & CSR0_TXON and not words[CSR + 5] & CSR5_SPND and words[COMMAND_WORD] & BUS_MASTER)
 
     @property
     def waiting(self) -> bool:

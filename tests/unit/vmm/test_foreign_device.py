@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from machine.config import MODES
-from tests.kit.served import BASE, ClientRig, frame_for, received, served, until
-from vmapp.lance.testkit import MAC
+from tests.kit.served import BASE, ClientRig, frame_for, guest_memory, received, served, until
+from vmapp.lance.testkit import MAC, RAM_SIZE
 from vmm.foreign.function import BAR0, BAR1, CONFIG_SPACE
 
 pytestmark = pytest.mark.timeout(60)
@@ -166,5 +167,21 @@ def test_the_last_packet_waits_for_silence_not_for_the_tick(tmp_path: Path, ling
         rig.queue(0, frame_for(PEER))
         machine.wire.settimeout(SOON_S)
         rig.kick()
+        assert machine.wire.recv(2048) == frame_for(PEER)
+        assert machine.counter("vmm", "sends_combined") == 1
+
+
+def test_a_change_of_the_memory_map_leaves_what_waits_to_be_sent(tmp_path: Path) -> None:
+    """The switch for a DMA_MAP sends nothing, so a packet that waits still goes when the guest has been silent."""
+    chosen = {"mode": "combining", "combine_threshold": 0, "combine_cap": 3, "tick_ms": 1000}
+    with served(tmp_path, profile="fast", **chosen) as machine, machine.rig() as rig:
+        rig.start()
+        assert until(lambda: rig.csr(0) >= 0 and machine.counter("vmm", "switches_for_tick") > 0)  # combining is on now
+        fd = guest_memory()
+        rig.queue(0, frame_for(PEER))
+        machine.wire.settimeout(SOON_S)
+        rig.kick()
+        rig.client.map(RAM_SIZE, RAM_SIZE, fd)
+        os.close(fd)
         assert machine.wire.recv(2048) == frame_for(PEER)
         assert machine.counter("vmm", "sends_combined") == 1
