@@ -53,6 +53,7 @@ class LancePorts:
         self._combining = combining
         self._mode = station.settings.optimisations
         self._base: int | None = None
+        self._late_store = False  # RAP is no longer plain memory, and no access has come since
 
     def set_mode(self, mode: Mode) -> None:
         """Takes over which optimisations are on; the dispatcher must be rebound afterwards."""
@@ -60,21 +61,35 @@ class LancePorts:
         self.move(self._base)
 
     def move(self, base: int | None) -> None:
-        """BAR 0 is at ``base`` now (None: nowhere). Says anew which port, if any, is plain memory."""
+        """BAR 0 is at ``base`` now (None: nowhere). Says anew which port, if any, is plain memory.
+
+        A guest that runs may have seen the old answer and act on it after this. So its RAP store is not written where
+        it was plain memory before, and counts once more where it no longer is (``bind``).
+        """
         self._base = base
         gate, lance = self._gate, self._lance
-        if gate[RAP_PORT]:
+        before, now = gate[RAP_PORT], self._plain_rap()
+        if before:
             lance[RAP] = gate[RAP_STORE] & _RAP_MASK
-        gate[RAP_PORT] = 0
-        if self._mode.ports and base is not None:
-            offset, width = _RAP_DWIO if lance[BCR + 18] & BCR18_DWIO else _RAP_WIO
+        elif now and not self._late_store:
             gate[RAP_STORE] = lance[RAP]
-            gate[RAP_PORT] = width << 16 | base + offset
+        gate[RAP_PORT] = now
+        self._late_store = not now and (bool(before) or self._late_store)
+
+    def _plain_rap(self) -> int:
+        """``RAP_PORT`` as it should be."""
+        if not self._mode.ports or self._base is None:
+            return 0
+        offset, width = _RAP_DWIO if self._lance[BCR + 18] & BCR18_DWIO else _RAP_WIO
+        return width << 16 | self._base + offset
 
     # -- binding: chosen once for each kind, port and width ------------------------------------------------
 
     def bind(self, _key: int, kind: int, offset: int, width: int) -> Access:
-        """What an access does in the present mode."""
+        """What an access does in the present mode. The first one after a change of mode or place comes here first."""
+        if self._late_store:  # the guest may have stored RAP after the change, and before this trap
+            self._late_store = False
+            self._lance[RAP] = self._gate[RAP_STORE] & _RAP_MASK
         if self._mode.ports:
             return self._bind_in_vmm(kind, offset, width)
         if (offset, width) in (_RAP_WIO, _RAP_DWIO):
@@ -93,10 +108,12 @@ class LancePorts:
     def _bind_in_vmm(self, kind: int, offset: int, width: int) -> Access:
         if kind == KIND_OUT:
             write = partial(self._write, offset, width)
+            if (offset, width) in (_RAP_WIO, _RAP_DWIO):
+                return partial(self._and_sync, write)
             return partial(self._write_and_move, write) if (offset, width) == (_RDP, 4) else write
         read = partial(self._read, offset, width)
         is_reset = offset >= _RAP_DWIO[0]
-        return partial(self._read_and_sync, read) if is_reset else read
+        return partial(self._and_sync, read) if is_reset else read
 
     # -- accesses carried out in the vmm ----------------------------------------------------------------------
 
@@ -109,9 +126,12 @@ class LancePorts:
             switch.sample_line()
         return value
 
-    def _read_and_sync(self, read: Access, value: int) -> int:
-        """A read that may be RESET, which sets RAP, too. The guest waits for it, so its RAP store may be written."""
-        result = read(value)
+    def _and_sync(self, access: Access, value: int) -> int:
+        """An access that may set RAP: RESET, or a store that became a trap because RAP was no plain memory yet.
+
+        The guest waits for it, so its RAP store may be written.
+        """
+        result = access(value)
         if self._gate[RAP_PORT]:
             self._gate[RAP_STORE] = self._lance[RAP]
         return result

@@ -13,7 +13,7 @@ from machine.config import MODES
 from machine.lance.state import CSR
 from machine.lance.state import RAP as LANCE_RAP
 from machine.launch import SETTINGS_SIGNAL
-from tests.kit.board import MAC, RAP, RDP
+from tests.kit.board import MAC, RAP, RDP, Board
 from tests.kit.lanceguest import BDP, BUFFER, RESET, LanceGuest, busy, started
 from vmapp.lance.engine import LanceEngine
 
@@ -87,18 +87,59 @@ def test_a_hostile_rap_store(mode: str):
         assert guest.read(RDP, 2) == 0x1003
 
 
+def change(board: Board, **settings: object) -> None:
+    """``worldswitch set``, taken over by a vmm whose guest runs."""
+    board.controls["vmm"].send({"settings": board.settings.as_map() | settings})
+    os.kill(os.getpid(), signal.SIGUSR1)
+    board.run_vmm()
+
+
 def test_rap_traps_again_when_the_optimisation_is_switched_off():
     """Live settings: what was in the RAP store is in RAP."""
     with started(mode="ports") as (board, guest):
         guest.set_rap(88)
-        board.controls["vmm"].send({"settings": board.settings.as_map() | {"mode": "2.0"}})
-        os.kill(os.getpid(), signal.SIGUSR1)
-        board.run_vmm()
+        change(board, mode="2.0")
         assert board.gate[layout.RAP_PORT] == 0
         board.switches.clear()
         assert guest.read(RAP, 2) == 88
         assert guest.read(RDP, 2) == 0x1003
         assert board.switches == [world.REASON_IO]
+
+
+@pytest.mark.parametrize("modes", [("2.0",), ("combining", "2.0"), ("2.0", "ports"), ("2.0", "2.0", "ports")])
+@pytest.mark.parametrize("changes_before_the_store", [0, 1, 2])
+def test_a_rap_store_that_crosses_the_change(modes: tuple[str, ...], changes_before_the_store: int):
+    """A guest that has found RAP to be memory may store it after the mode has changed; the next access knows it."""
+    with started(mode="ports") as (board, guest):
+        guest.set_rap(4)
+        for mode in modes[:changes_before_the_store]:
+            change(board, mode=mode)
+        board.gate[layout.RAP_STORE] = 88
+        for mode in modes[changes_before_the_store:]:
+            change(board, mode=mode)
+        assert guest.read(RDP, 2) == 0x1003
+        guest.set_rap(89)
+        assert guest.read(RDP, 2) == 0x0262
+
+
+def test_a_rap_trap_that_crosses_the_change():
+    """A guest that has found RAP to be a port traps though RAP is memory by then: it is both."""
+    with started(mode="2.0") as (board, guest):
+        guest.set_rap(4)
+        change(board, mode="ports")
+        guest.write(RAP, 2, 88)
+        assert guest.read(RDP, 2) == 0x1003
+        assert board.gate[layout.RAP_STORE] == 88
+
+
+@pytest.mark.parametrize("settings", [{"combine_cap": 5}, {"mode": "optimised"}])
+def test_other_settings_leave_the_rap_store_alone(settings: dict[str, object]):
+    """Where RAP stays memory, the vmm writes nothing that would undo what the guest stores at that moment."""
+    with started(mode="ports") as (board, guest):
+        board.gate[layout.RAP_STORE] = as_the_guest_left_it = 1 << 60 | 88
+        change(board, **settings)
+        assert board.gate[layout.RAP_STORE] == as_the_guest_left_it
+        assert guest.read(RDP, 2) == 0x1003
 
 
 # -- send combining (section 3.3.2) ---------------------------------------------------------------------------
