@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ __all__ = ["Stack"]
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 5.0
+_REMIND_SECONDS: Final = 0.2
 
 _PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "gate", "world")}
 _EVENTS: Final = {
@@ -167,22 +169,20 @@ class Stack:
             "parent": os.getpid(),
         }
 
-    def _expect(self, child: Child, event: str, deadline: float) -> Message:
-        """Waits for the child's message; whichever process dies first ends the wait."""
+    def _expect(self, child: Child, event: str, deadline: float, remind: Callable[[], object] | None = None) -> Message:
+        """Waits for the child's message; whichever process dies first ends the wait.
+
+        ``remind`` is called from time to time: a signal that comes just before a Python process begins to sleep is
+        handled when the sleep ends, or another signal comes.
+        """
+        control = self._control(child.role)
         while True:
-            control = self._control(child.role)
-            poll = select.poll()
-            poll.register(control.fileno(), select.POLLIN)
-            for other in self._children.values():
-                poll.register(other.pidfd, select.POLLIN)
-            for fd in self._stops:
-                poll.register(fd, select.POLLIN)
-            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            ready = self._ready(control, deadline, remind)
             if not ready:
                 raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
-            if any(fd in self._stops for fd, _ in ready):
+            if ready.intersection(self._stops):
                 raise StartInterruptedError("the start was interrupted; everything is removed again")
-            if any(fd == control.fileno() for fd, _ in ready):
+            if control.fileno() in ready:
                 message = control.receive(1.0)
                 if message is not None and message.get("event") == event:
                     return message
@@ -191,6 +191,19 @@ class Stack:
             died = self.died()
             if died is not None:
                 raise ProcessDiedError(died)
+
+    def _ready(self, control: Channel, deadline: float, remind: Callable[[], object] | None) -> set[int]:
+        """What has come: a message on ``control``, a process's end, a request to stop; empty: the time is over."""
+        poll = select.poll()
+        for fd in (control.fileno(), *self.pidfds.values(), *self._stops):
+            poll.register(fd, select.POLLIN)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            ready = poll.poll(min(left, _REMIND_SECONDS) * 1000)
+            if ready or not left:
+                return {fd for fd, _ in ready}
+            if remind is not None:
+                remind()
 
     # -- while it runs ----------------------------------------------------------------------------------------
 
@@ -251,9 +264,10 @@ class Stack:
     def tell(self, role: str, message: Message) -> None:
         """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
         child = self._children[role]
+        remind = partial(signal.pidfd_send_signal, child.pidfd, SETTINGS_SIGNAL)
         self.send(role, message)
-        signal.pidfd_send_signal(child.pidfd, SETTINGS_SIGNAL)
-        answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS)
+        remind()
+        answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS, remind)
         if "refused" in answer:
             raise ConfigError(str(answer["refused"]))
 

@@ -8,26 +8,44 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from machine.ring import FREE, POSTED
 
-__all__ = ["ClientBell"]
+__all__ = ["ClientBell", "signal_pipe"]
 
 _COARSE_SECONDS: Final = 0.005  # from here on, poll()'s milliseconds will do
 
 _SLOT: Final = 0  # first word of the one trap slot in use: it only ever says whether the client wants something
+_MANY: Final = 4096  # signals that are taken at once
+
+
+def signal_pipe() -> int:
+    """A descriptor that is readable once a signal has arrived, before its handler has run: one byte for each signal.
+
+    Python runs handlers between two instructions of its own. One that is due when poll() begins would have to wait
+    until poll() ends. The process has one such descriptor; call this in its main thread.
+    """
+    readable, writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)  # full, it is readable all the same
+    return readable
 
 
 class ClientBell:
-    """A doorbell (``machine.doorbell``) on eventfd ``fd``; ``gate``: the page with the trap slots."""
+    """A doorbell (``machine.doorbell``) on eventfd ``fd``; ``gate``: the page with the trap slots.
 
-    def __init__(self, fd: int, gate: memoryview) -> None:
+    ``signals``: from ``signal_pipe``.
+    """
+
+    def __init__(self, fd: int, gate: memoryview, signals: int) -> None:
         self._fd = fd
         self._gate = gate
-        self._all: tuple[int, ...] = (fd,)
+        self._signals = signals
+        self._own = (fd, signals)
+        self._all: tuple[int, ...] = self._own
         self._poll = self._make_poll()
         self._pending: Callable[[], bool] = lambda: False
         self.wanted = False  # as of the last look, or the end of the last sleep: the client wants something
@@ -40,7 +58,7 @@ class ClientBell:
 
     def watch(self, descriptors: Sequence[int]) -> None:
         """The client's descriptors are these now."""
-        self._all = (self._fd, *descriptors)
+        self._all = (*self._own, *descriptors)
         self._poll = self._make_poll()
 
     def _make_poll(self) -> select.poll:
@@ -59,6 +77,8 @@ class ClientBell:
         for fd, _ in self._poll.poll():
             if fd == self._fd:
                 self._take()
+            elif fd == self._signals:
+                os.read(fd, _MANY)
             else:
                 self._gate[_SLOT] = POSTED
 
@@ -67,7 +87,10 @@ class ClientBell:
         self.wait(*first)
 
     def sleep(self, seconds: float | None) -> bool:
-        """In the VMM world: until the client wants something or the bell is rung; False when time ran out first."""
+        """In the VMM world: until the client wants something, the bell is rung, or a signal comes.
+
+        False when time ran out first.
+        """
         if seconds is None or seconds >= _COARSE_SECONDS:
             ready = [fd for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000)]
         else:
@@ -84,8 +107,10 @@ class ClientBell:
         return self.wanted
 
     def _note(self, ready: Sequence[int]) -> None:
-        rung = self._fd in ready
-        self.wanted = len(ready) > rung
+        rung, signalled = self._fd in ready, self._signals in ready
+        self.wanted = len(ready) > rung + signalled
+        if signalled:
+            os.read(self._signals, _MANY)
         if rung:
             self._take()
 

@@ -181,7 +181,7 @@ class ForeignMonitor:
         seconds = self._host.due_in()
         if self._world[_HELD]:
             seconds = _HELD_SECONDS if seconds is None else min(seconds, _HELD_SECONDS)
-        if seconds is None and self._resting:  # no tick will find a signal that came just before the sleep began
+        if seconds is None and self._resting:  # no tick makes the chip look
             seconds = _POLL_SECONDS
         self._watch_client()
         if not self._bell.sleep(seconds):

@@ -16,7 +16,7 @@ from machine.ports import LANCE_IRQ
 from machine.seams import Tracer
 from vmm.combining import SendCombining
 from vmm.dispatch import Dispatcher
-from vmm.foreign.bell import ClientBell
+from vmm.foreign.bell import ClientBell, signal_pipe
 from vmm.foreign.function import LanceFunction
 from vmm.foreign.line import ClientLine
 from vmm.foreign.monitor import ForeignMonitor
@@ -35,7 +35,7 @@ _UNCLAIMED = indices(VMM)["io_unclaimed"]
 
 def prepare(station: Station) -> Callable[[], None]:
     """The vmm's loop, for a guest that comes through the listening socket ``station.fds["listener"]``."""
-    bell = ClientBell(station.fds["bell-vmm"], station.gate)
+    bell = ClientBell(station.fds["bell-vmm"], station.gate, signal_pipe())
     station.bells["vmm"] = bell
     registers = RegisterFile(station.lance)
     registers.power_on(station.mac)
