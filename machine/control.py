@@ -52,11 +52,9 @@ class Channel:
         """The next map, or None when the other end has closed. ``timeout`` in seconds; ControlError when over."""
         self._socket.settimeout(timeout)
         try:
-            packet = self._socket.recv(_LARGEST)
+            packet = self._packet()
         except TimeoutError as error:
             raise ControlError("no answer on the control connection in time") from error
-        except ConnectionResetError:
-            return None  # closed with a message of ours unread
         except OSError as error:
             raise ControlError(f"the control connection broke ({error.strerror})") from error
         if not packet:
@@ -68,6 +66,12 @@ class Channel:
         if not isinstance(message, dict):
             raise ControlError("a control message is not a map")
         return message
+
+    def _packet(self) -> bytes:
+        try:
+            return self._socket.recv(_LARGEST)
+        except ConnectionResetError:  # closed with a message of ours unread: what it has said before is still there
+            return self._socket.recv(_LARGEST)
 
     def close(self) -> None:
         """Closes this end; may happen twice."""

@@ -75,6 +75,18 @@ def test_no_answer_in_time(ends: tuple[Channel, Channel], timeout: float):
     assert here.receive(1) == {"late": True}
 
 
+@pytest.mark.parametrize("unread", [1, 3])
+def test_last_words_of_an_end_that_did_not_listen(ends: tuple[Channel, Channel], unread: int):
+    """An end that closes with messages of ours unread: what it said before it closed is received, and then None."""
+    here, there = ends
+    for _ in range(unread):
+        here.send({"command": "stop"})
+    there.send({"event": "failed"})
+    there.send({"event": "really"})
+    there.close()
+    assert [here.receive(1) for _ in range(4)] == [{"event": "failed"}, {"event": "really"}, None, None]
+
+
 def test_the_other_end_is_gone(ends: tuple[Channel, Channel]):
     """Receiving says None, sending raises; no signal kills the process."""
     here, there = ends
