@@ -116,15 +116,12 @@ class Transmitter:
             done = self._plain(position, budget)
             position = (position + done) % length
             budget -= done
-            more = self._owned(position)
-            if not more:  # a driver that sees us busy does not kick: it has stored OWN before it looked
-                self._fence()
-                more = self._owned(position)
+            more = self._more(position)
             if more and budget > 0:
                 done = self._one_frame(position)
                 position = (position + done) % length
                 budget -= done
-                more = done > 0 and bool(self._words[CSR] & CSR0_TXON) and self._owned(position)
+                more = done > 0 and bool(self._words[CSR] & CSR0_TXON) and self._more(position)
         if budget != limit:
             ring.store(position)
         if more:
@@ -132,6 +129,13 @@ class Transmitter:
         else:
             self._words[CSR] &= ~CSR0_TDMD
         return budget != limit
+
+    def _more(self, position: int) -> bool:
+        """Whether to go on. A driver that sees us busy does not kick: it has stored OWN before it looked."""
+        if self._owned(position):
+            return True
+        self._fence()
+        return self._owned(position)
 
     def _owned(self, position: int) -> bool:
         """True, too, for a TMD outside RAM: the next look at it reports that."""

@@ -109,6 +109,17 @@ def test_chain_of_tmds_is_one_frame(rig: Rig) -> None:
     assert [rig.get(TX, i).flags for i in range(3)] == [STP, 0, ENP]
 
 
+@pytest.mark.parametrize("last", [frame(1000), frame(30)], ids=["whole", "padded"])
+def test_a_frame_handed_over_while_the_chip_is_at_work(rig: Rig, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+    """A driver that sees the last TMD still owned does not kick; so the chip looks once more when it has sent it."""
+    handed_over = iter([lambda: rig.queue(1, frame(1000, 2)), lambda: None])
+    monkeypatch.setattr(rig.engine._transmitter, "_fence", lambda: next(handed_over)())
+    rig.queue(0, last)
+    rig.kick()
+    assert len(rig.port.sent) == 2
+    assert not rig.get(TX, 1).owned
+
+
 @pytest.mark.parametrize("dxsuflo", [False, True])
 def test_unfinished_chain_is_an_underflow(rig: Rig, dxsuflo: bool) -> None:
     """STP without ENP before a TMD of the driver's: BUFF and UFLO; the transmitter goes off unless DXSUFLO."""
