@@ -143,7 +143,7 @@ class LancePorts:
         effect = self._registers.write(offset, width, value)
         if effect:
             self._carry_out(effect)
-        elif lance[IRQ_LEVEL] != switch.line:
+        if lance[IRQ_LEVEL] != switch.line:
             switch.sample_line()
         return 0
 
@@ -165,6 +165,8 @@ class LancePorts:
             effect = self._registers.write(_RDP, width, value)
             if effect:
                 self._carry_out(effect)
+            if self._lance[IRQ_LEVEL] != self._switch.line:
+                self._switch.sample_line()
             return 0
         return forward(value)
 

@@ -168,6 +168,21 @@ def test_any_switch_sends_what_waits():
         assert board.counter("vmm", "sends_combined") == 2
 
 
+@pytest.mark.parametrize("settings", [{"mode": "combining"}, {"mode": "2.0", "combining": True}])
+def test_a_packet_that_waits_keeps_no_interrupt_waiting(settings: dict[str, object]):
+    """INEA and TDMD in one write: the cause that had been disabled interrupts at once, though the packet waits."""
+    with busy(**settings) as (board, guest):
+        guest.open_interrupts()
+        guest.write_csr(0, 0x0000)
+        board.wire.send(BROADCAST)
+        os.kill(os.getpid(), signal.SIGIO)
+        board.run_vmm()
+        assert board.gate[layout.INTERRUPT_MAILBOX] == 0
+        guest.send(0)
+        assert guest.sent() == []
+        assert guest.take_interrupt() == 0x2B
+
+
 def test_the_timer_sends_what_waits():
     """A packet waits for a host tick at most."""
     with busy(mode="combining") as (board, guest):
