@@ -132,6 +132,10 @@ class HostInterrupts:
         if self.timed:
             self._bell.poke()
 
+    def passed_over(self) -> None:
+        """A world switch is over in which vmapp has not looked at the TAP: a deferred frame waits on."""
+        self._deferred_at = self._world[LEFT_NS]
+
     def due_in(self) -> float | None:
         """Seconds until the deferred frame may force a world switch; None if there is none, or one has seen to it."""
         if self.deferred and self._world[LEFT_NS] != self._deferred_at:

@@ -170,7 +170,9 @@ class WorldSwitch:
         record, counters, counts = self._world, self._counters, self._counts
         counts[reason] = counters[_BY_REASON[reason]] = counts[reason] + 1
         self.count = count = self.count + 1
-        if reason != world.REASON_DMA:
+        if reason == world.REASON_DMA:
+            self._host.passed_over()
+        else:
             self._combining.queued = 0  # vmapp has sent what waited
         timed = not count & _TIMED_MASK
         if timed:

@@ -1,0 +1,53 @@
+"""Frames that wait until a world switch may be forced for them, as the vmm of a foreign guest reckons."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from time import monotonic_ns
+
+import pytest
+
+from machine import world
+from tests.kit.board import Board
+from vmm.hostirq import HostInterrupts
+
+pytestmark = pytest.mark.timeout(60, method="thread")  # the code under test owns SIGALRM
+
+AN_HOUR_US = 3_600_000_000
+
+
+@pytest.fixture
+def host() -> Iterator[tuple[HostInterrupts, memoryview]]:
+    """With a frame that came just after a world switch; and the world-switch record."""
+    with Board() as board:
+        host = HostInterrupts(board.station("vmm"))
+        host.set_moderation(AN_HOUR_US)
+        board.world[world.LEFT_NS] = monotonic_ns()
+        os.kill(os.getpid(), signal.SIGIO)
+        yield host, board.world
+
+
+def test_a_frame_soon_after_a_switch_is_due_later(host: tuple[HostInterrupts, memoryview]):
+    """It waits for no more than the moderation interval, and forces nothing before."""
+    interrupts, _ = host
+    assert not interrupts.pending
+    due = interrupts.due_in()
+    assert due is not None
+    assert 0 < due <= AN_HOUR_US / 1e6
+
+
+def test_the_next_switch_has_seen_to_it(host: tuple[HostInterrupts, memoryview]):
+    """In each switch vmapp looks at the TAP: nothing is due after one."""
+    interrupts, record = host
+    record[world.LEFT_NS] = monotonic_ns()
+    assert interrupts.due_in() is None
+
+
+def test_a_switch_that_passes_it_over_has_not(host: tuple[HostInterrupts, memoryview]):
+    """After one that only changes the memory map, the frame is due as before."""
+    interrupts, record = host
+    record[world.LEFT_NS] = monotonic_ns()
+    interrupts.passed_over()
+    assert interrupts.due_in() is not None
