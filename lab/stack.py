@@ -170,11 +170,7 @@ class Stack:
         }
 
     def _expect(self, child: Child, event: str, deadline: float, remind: Callable[[], object] | None = None) -> Message:
-        """Waits for the child's message; whichever process dies first ends the wait.
-
-        ``remind`` is called from time to time: a signal that comes just before a Python process begins to sleep is
-        handled when the sleep ends, or another signal comes.
-        """
+        """Waits for the child's message; whichever process dies first ends the wait. ``remind``: see ``tell``."""
         control = self._control(child.role)
         while True:
             ready = self._ready(control, deadline, remind)
@@ -264,6 +260,7 @@ class Stack:
     def tell(self, role: str, message: Message) -> None:
         """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
         child = self._children[role]
+        # Again and again: Python handles a signal that comes just before a sleep when the sleep ends, or with the next.
         remind = partial(signal.pidfd_send_signal, child.pidfd, SETTINGS_SIGNAL)
         self.send(role, message)
         remind()
