@@ -162,12 +162,7 @@ class LancePorts:
     def _send_or_forward(self, forward: Access, width: int, value: int) -> int:
         """Combining without ``ports``: a CSR0 write that only sends may be kept here, all else switches."""
         if self._combining.active and value & 0xFFFF in _PLAIN_SEND and not self._lance[RAP]:
-            effect = self._registers.write(_RDP, width, value)
-            if effect:
-                self._carry_out(effect)
-            if self._lance[IRQ_LEVEL] != self._switch.line:
-                self._switch.sample_line()
-            return 0
+            return self._write(_RDP, width, value)
         return forward(value)
 
     # -- the port map's plain interface ---------------------------------------------------------------------

@@ -44,8 +44,7 @@ class ClientBell:
         self._fd = fd
         self._gate = gate
         self._signals = signals
-        self._own = (fd, signals)
-        self._all: tuple[int, ...] = self._own
+        self._all: tuple[int, ...] = (fd, signals)
         self._poll = self._make_poll()
         self._pending: Callable[[], bool] = lambda: False
         self.wanted = False  # as of the last look, or the end of the last sleep: the client wants something
@@ -58,7 +57,7 @@ class ClientBell:
 
     def watch(self, descriptors: Sequence[int]) -> None:
         """The client's descriptors are these now."""
-        self._all = (*self._own, *descriptors)
+        self._all = (self._fd, self._signals, *descriptors)
         self._poll = self._make_poll()
 
     def _make_poll(self) -> select.poll:

@@ -90,7 +90,7 @@ def test_a_hostile_rap_store(mode: str):
 def change(board: Board, **settings: object) -> None:
     """``worldswitch set``, taken over by a vmm whose guest runs."""
     board.controls["vmm"].send({"settings": board.settings.as_map() | settings})
-    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), SETTINGS_SIGNAL)
     board.run_vmm()
 
 
