@@ -9,12 +9,11 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from lab import qemu
 from lab.child import Child, spawn_program
-from lab.complaint import last_line
 from lab.rundir import RunDirectory
+from lab.terminal import FileRelay, Terminal, UserRelay
 from machine.config import Settings
 from machine.errors import ConfigError
 from machine.process import NOBODY
@@ -23,32 +22,28 @@ from vmm.vfiouser.listen import listen
 
 __all__ = ["ForeignGuest", "foreign_guest", "socket_path"]
 
-_TAIL_BYTES: Final = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class ForeignGuest:
     """``listener``: where the vmm serves it. ``words``: the program, started in ``folder``; empty: others will come.
 
-    ``fds``: what the program inherits. ``console``: the file that it prints to; None: the terminal.
+    ``fds``: what the program inherits. ``terminal``: where its console is; None where there is no program.
     """
 
     listener: socket.socket
     folder: Path
     words: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
-    console: int | None = None
+    terminal: Terminal | None = None
 
     def last_words(self) -> str:
-        """The last line that the program printed to its console, if that is a file; nothing unprintable."""
-        if self.console is None:
-            return ""
-        end = os.fstat(self.console).st_size
-        return last_line(os.pread(self.console, _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace"))
+        """The last line that the program printed; nothing unprintable."""
+        return "" if self.terminal is None else self.terminal.last_words()
 
     def spawn(self, role: str, cpus: Iterable[int]) -> Child:
         """Starts the program."""
-        return spawn_program(role, self.words, self.fds, self.folder, cpus, self.console)
+        assert self.terminal is not None
+        return spawn_program(role, self.words, self.fds, self.folder, cpus, self.terminal)
 
 
 def socket_path(settings: Settings, directory: RunDirectory) -> Path:
@@ -60,7 +55,7 @@ def socket_path(settings: Settings, directory: RunDirectory) -> Path:
 def foreign_guest(
     settings: Settings, plan: NetworkPlan, directory: RunDirectory, *, terminal: bool
 ) -> Iterator[ForeignGuest]:
-    """All of it, and none of it afterwards. ``terminal``: the guest's console is this process's own.
+    """All of it, and none of it afterwards. ``terminal``: the guest's console is shown on this process's own terminal.
 
     SetupError or ConfigError, one line, if the image, the disk or the socket's path won't do.
     """
@@ -76,8 +71,9 @@ def foreign_guest(
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         os.chown(directory.guest, NOBODY, NOBODY)  # last: QEMU's place, and the only one; it makes its own socket there
         disk = () if settings.disk is None else _open_disk(settings.disk, undo)
-        console = None if terminal else _open_console(directory.console, undo)
         words = qemu.command(settings, plan, disk)
+        console: Terminal = UserRelay() if terminal else FileRelay(_open_console(directory.console, undo))
+        undo.callback(console.close)
         yield ForeignGuest(listener, directory.guest, words, disk, console)
 
 

@@ -60,6 +60,7 @@ def _empty(name: str, state: str) -> Report:
         "settings": dict.fromkeys(_SETTINGS),
         "world_switch_ns": dict.fromkeys(_TIMES),
         "links": {},
+        "cut": [],
     }
 
 
@@ -69,7 +70,9 @@ def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) 
     if answer is None:
         report["state"] = "ending"
         return
-    for key in ("counters", "ports", "world_switch_ns", "cable"):
+    if answer.get("event") == "failed":
+        raise StackError(answer["message"])
+    for key in ("counters", "ports", "world_switch_ns", "cable", "cut"):
         report[key] = answer[key]
     stations = NetworkPlan(directory.name).stations
     report["addresses"] = {role: stations[role].address for role in _MACHINES}
@@ -126,6 +129,7 @@ def schema() -> dict[str, Any]:
             "settings": _object({name: {} for name in _SETTINGS}),
             "world_switch_ns": _object(dict.fromkeys(_TIMES, count)),
             "links": _map("^[a-z]+/[a-z0-9]+$", link),
+            "cut": {"type": "array", "items": {"type": "string"}},
         }
     ) | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "worldswitch status"}
 

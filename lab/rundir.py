@@ -4,9 +4,9 @@
 record.msgpack everything the stack has made, replaced whole each time something is added
 lock           held with flock() by whoever changes the directory: the supervisor for as long as it lives
 control.sock   where the supervisor answers (``lab.client``)
-log            what a detached supervisor and its processes say
+log            what a detached supervisor says, and of its processes what it passes on; bounded
 guest/         a foreign guest's folder: its sockets (``lab.foreign``)
-console        what a foreign guest prints, unless it has the terminal
+console        what a foreign guest prints, unless a terminal shows it; bounded
 ============== ============================================================================================
 """
 
@@ -77,7 +77,7 @@ class RunDirectory:
     def _open_lock(self) -> int:
         for attempt in range(_MOST_RACES):
             try:
-                self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # names of stacks are root's business
                 self.path.mkdir(mode=0o700, exist_ok=True)
                 return os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:

@@ -23,14 +23,22 @@ import posix_ipc
 
 from lab.child import Child, epitaph, reap, spawn_role
 from lab.foreign import ForeignGuest
+from lab.hearing import Printed, text_of
 from lab.perfsupport import remove_maps
 from lab.placement import place_guest
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
-from machine.errors import ConfigError, ProcessDiedError, StartInterruptedError
+from machine.errors import (
+    ConfigError,
+    ControlError,
+    ProcessDiedError,
+    StackError,
+    StartInterruptedError,
+    WorldswitchError,
+)
 from machine.launch import ROLES, SETTINGS_SIGNAL
-from machine.shm import attach, create
+from machine.shm import PageReader, create
 from machine.trace import TRACE_BYTES
 from netbackend.tap import enable_host_interrupts
 
@@ -71,16 +79,15 @@ class Stack:
         self.settings = settings
         self._foreign = foreign
         self._roles = ROLES if foreign is None else tuple(role for role in ROLES if role != "guest")
-        self.counters: dict[str, memoryview] = {}
         self._taps = {"guest": guest_tap, "vmapp": host_tap}
         self._capture = capture
         self._mac = mac
         self._stops: tuple[int, ...] = ()
+        self._started = False
+        self._parent = -1  # a pidfd of this process, for the others to die with it
         self._fds: dict[str, int] = {}
         self._children: dict[str, Child] = {}
         self._semaphores: dict[str, str] = {}
-        self.world = memoryview(b"")
-        self.lance = memoryview(b"")
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -92,6 +99,7 @@ class Stack:
         words where it had any, if one of them does not make it.
         """
         self._stops = tuple(stops)
+        self._parent = os.pidfd_open(os.getpid())
         self._create_objects()
         for role in self._roles:
             self._spawn(role)
@@ -112,6 +120,7 @@ class Stack:
             spawned()
             self._expect(self._children["vmm"], "running", deadline)  # when it has asked the device for something
             place_guest(self.pids, self.settings.cpus)
+        self._started = True
         self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:
@@ -121,16 +130,13 @@ class Stack:
             ("gate", layout.GATE_BYTES),
             ("world", layout.WORLD_BYTES),
             *((f"counters-{role}", layout.COUNTER_PAGE_BYTES) for role in ROLES),
-            *((f"trace-{role}", TRACE_BYTES) for role in ROLES),
         ):
             self._fds[name] = create(name, size)
+        for role in ROLES:  # 8 MiB each, and most stacks are never traced: lab.tracing.switch reserves them
+            self._fds[f"trace-{role}"] = create(f"trace-{role}", TRACE_BYTES, reserved=False)
         self._fds |= {f"dma-{role}": end.detach() for role, end in zip(("vmm", "vmapp"), _pair(), strict=True)}
         for name in sorted({event for events in _EVENTS.values() for event in events}):
             self._fds[name] = os.eventfd(0, os.EFD_CLOEXEC)
-        for role in ROLES:
-            self.counters[role] = attach(self._fds[f"counters-{role}"], layout.COUNTER_PAGE_BYTES).cast("Q")
-        page = attach(self._fds["world"], layout.WORLD_BYTES)
-        self.world, self.lance = page.cast("Q"), page[layout.LANCE_OFFSET :].cast("I")
         if settings.doorbell == "semaphore":
             for role in ROLES:
                 name = f"/worldswitch-{role}-{os.getpid()}-{secrets.token_hex(4)}"
@@ -157,7 +163,9 @@ class Stack:
         return fds
 
     def _spawn(self, role: str) -> None:
-        self._children[role] = spawn_role(role, self._role_fds(role).values(), profiling=self.settings.profiling)
+        self._children[role] = spawn_role(
+            role, (*self._role_fds(role).values(), self._parent), profiling=self.settings.profiling
+        )
 
     def _record(self, role: str) -> Message:
         return {
@@ -166,27 +174,42 @@ class Stack:
             "pids": self.pids,
             "semaphores": self._semaphores,
             "mac": self._mac,
-            "parent": os.getpid(),
+            "parent": self._parent,
         }
 
     def _expect(self, child: Child, event: str, deadline: float, remind: Callable[[], object] | None = None) -> Message:
-        """Waits for the child's message; whichever process dies first ends the wait. ``remind``: see ``tell``."""
+        """Waits for the child's message; whichever process dies first ends the wait. ``remind``: see ``tell``.
+
+        The child is not trusted: nothing that it sends, or how much, keeps this from looking at the clock, at the
+        other processes and at a request to stop in each round.
+        """
         control = self._control(child.role)
         while True:
             ready = self._ready(control, deadline, remind)
-            if not ready:
+            if not ready or time.monotonic() >= deadline:
                 raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
             if ready.intersection(self._stops):
-                raise StartInterruptedError("the start was interrupted; everything is removed again")
+                raise _interrupted(started=self._started)
             if control.fileno() in ready:
-                message = control.receive(1.0)
-                if message is not None and message.get("event") == event:
+                message = self._receive(child)
+                if message.get("event") == event:
                     return message
-                if message is not None and message.get("event") == "failed":
-                    raise ProcessDiedError(f"{child.role}: {message['message']}")
+                if message.get("event") == "failed":
+                    raise ProcessDiedError(f"{child.role}: {text_of(message, 'message') or 'it does not say why'}")
             died = self.died()
             if died is not None:
                 raise ProcessDiedError(died)
+
+    def _receive(self, child: Child) -> Message:
+        """A message that waits; ProcessDiedError if it is none, or the child has closed its end."""
+        try:
+            message = self._control(child.role).receive(0.0)
+        except ControlError as error:
+            raise ProcessDiedError(f"{child.role}: {error}") from None
+        if message is None:
+            select.select([child.pidfd], (), (), _END_SECONDS)  # a process that ends closes its descriptors first
+            raise ProcessDiedError(self.died() or f"{child.role} has closed its control channel")
+        return message
 
     def _ready(self, control: Channel, deadline: float, remind: Callable[[], object] | None) -> set[int]:
         """What has come: a message on ``control``, a process's end, a request to stop; empty: the time is over."""
@@ -207,6 +230,36 @@ class Stack:
     def pids(self) -> dict[str, int]:
         """Role -> process id."""
         return {role: child.process.pid for role, child in self._children.items()}
+
+    def heed(self, stops: Sequence[int]) -> None:
+        """From now on, no answer is waited for once one of the descriptors ``stops`` is readable: StackError."""
+        self._stops = tuple(stops)
+
+    def page(self, name: str) -> PageReader:
+        """A shared page as whoever must not map it sees it; ``name``: "gate", "world", "counters-ROLE" or "ram"."""
+        sizes = {"ram": self.settings.ram_mib << 20, "gate": layout.GATE_BYTES, "world": layout.WORLD_BYTES}
+        return PageReader(self._fds[name], sizes.get(name, layout.COUNTER_PAGE_BYTES))
+
+    @property
+    def counters(self) -> dict[str, memoryview]:
+        """Role -> a copy of its counter page (``machine.counters``), taken now."""
+        return {role: self.page(f"counters-{role}").words() for role in ROLES}
+
+    @property
+    def lance(self) -> memoryview:
+        """A copy of the Lance's state (``machine.lance.state``), taken now."""
+        return self.page("world").words("I", layout.LANCE_OFFSET)
+
+    @property
+    def cut(self) -> list[str]:
+        """Names of the pages that a process has made smaller: what is read of them is not what was there."""
+        names = ("ram", "gate", "world", *(f"counters-{role}" for role in ROLES))
+        return [name for name in names if self.page(name).cut]
+
+    @property
+    def printed(self) -> dict[str, Printed]:
+        """Role -> what it prints, for whoever wants to pass it on."""
+        return {role: child.printed for role, child in self._children.items() if child.printed is not None}
 
     @property
     def pidfds(self) -> dict[str, int]:
@@ -266,7 +319,7 @@ class Stack:
         remind()
         answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS, remind)
         if "refused" in answer:
-            raise ConfigError(str(answer["refused"]))
+            raise ConfigError(text_of(answer, "refused") or "refused")
 
     # -- end --------------------------------------------------------------------------------------------------
 
@@ -280,6 +333,9 @@ class Stack:
         for fd in self._fds.values():
             os.close(fd)
         self._fds = {}
+        if self._parent >= 0:
+            os.close(self._parent)
+            self._parent = -1
 
     def __enter__(self) -> Stack:
         try:
@@ -293,6 +349,13 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _interrupted(*, started: bool) -> WorldswitchError:
+    """What a wait ends with when somebody has asked to stop."""
+    if started:
+        return StackError("the stack is ending")
+    return StartInterruptedError("the start was interrupted; everything is removed again")
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:

@@ -46,24 +46,28 @@ OTHER_PORTS: Final = "other"  # the table's last entry: ports that found it full
 _PIC: Final = frozenset((PIC_MASTER_COMMAND, PIC_MASTER_DATA, PIC_SLAVE_COMMAND, PIC_SLAVE_DATA))
 _RAP: Final = 0x12  # offset
 _HIGHEST_PORT: Final = 0xFFFF
+_LARGEST: Final = (1 << 64) - 1
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign"} of a running stack, in plain values.
+    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "cut"} of a running stack, in plain values.
 
-    "lance" is the Lance's first port; "foreign" says that the guest is not ours.
+    "lance" is the Lance's first port; "foreign" says that the guest is not ours. "cut" names the shared pages that a
+    process has made smaller: what has gone reads as zeros.
     """
-    page = stack.counters["vmm"]
-    lance = PciConfig(stack.lance).io_base or LANCE_DEFAULT_BASE
-    counters = dict(read_all(stack.counters))
+    pages, words = stack.counters, stack.lance
+    page = pages["vmm"]
+    lance = PciConfig(words).io_base or LANCE_DEFAULT_BASE
+    counters = dict(read_all(pages))
     ports = ports_of(page)
     return {
         "counters": counters | derive(counters, ports, lance),
         "ports": ports,
         "world_switch_ns": switch_times(page),
-        "cable": bool(stack.lance[LINK_UP]),
+        "cable": bool(words[LINK_UP]),
         "lance": lance,
         "foreign": stack.settings.foreign,
+        "cut": stack.cut,
     }
 
 
@@ -85,7 +89,7 @@ def derive(counters: Mapping[str, int], ports: Ports, lance: int = LANCE_DEFAULT
     io_in = sum(port["reads"] for port in ports.values())
     io_out = sum(port["writes"] for port in ports.values())
     switched = counters["switches_for_io"]
-    return {
+    found = {
         "io_in": io_in,
         "io_out": io_out,
         "io_switched": switched,
@@ -94,6 +98,8 @@ def derive(counters: Mapping[str, int], ports: Ports, lance: int = LANCE_DEFAULT
         "pic_accesses": _total(ports, lambda number: number in _PIC, ("reads", "writes")),
         "handled_in_vmm_ns": _total(ports, lambda number: number == rap or number not in others, ("ns",)),
     }
+    # The pages are the processes' own, and hold what they please: a sum must still fit into a message.
+    return {name: min(value, _LARGEST) for name, value in found.items()}
 
 
 def _total(ports: Ports, wanted: Callable[[int], bool], fields: tuple[str, ...]) -> int:

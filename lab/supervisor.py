@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from lab import processes, recovery, status
+from lab.clients import Clients
 from lab.foreign import foreign_guest
 from lab.livechange import CABLE, changed
 from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
 from lab.stops import StopRequests
 from lab.tracing.switch import serve_trace
+from lab.voices import MUTED_SECONDS, Voices
 from machine.config import Settings
-from machine.control import Channel, Message
-from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
+from machine.control import Message
+from machine.errors import ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
 from machine.lance.registers import describe
 from machine.process import set_name
 from netbackend import namespaces
@@ -35,8 +37,6 @@ from netbackend.topology import Network, build, set_link_rate
 __all__ = ["Supervisor"]
 
 _PROCESS_NAME: Final = "worldswitch"
-_BACKLOG: Final = 8
-_MOST_CLIENTS: Final = 16
 
 Say = Callable[[str], None]
 
@@ -61,7 +61,7 @@ class Supervisor:
         self._record: Record = {}
         self._stack: Stack | None = None
         self._network: Network | None = None
-        self._clients: dict[int, Channel] = {}
+        self._clients: Clients | None = None
 
     def run(self, claimed: Callable[[], None], up: Callable[[], None]) -> None:
         """Returns when somebody asked it to end. ``claimed`` is called when the name is its own, ``up`` at "go".
@@ -84,7 +84,7 @@ class Supervisor:
                 raise
             up()
             self._stops.watch(None)
-            self._serve(stack, listener)
+            self._serve(stack, Clients(listener))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Stack]:
@@ -165,69 +165,41 @@ class Supervisor:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
         self.directory.socket.unlink(missing_ok=True)
         listener.bind(str(self.directory.socket))
-        listener.listen(_BACKLOG)
         return listener
 
     # -- while it runs ----------------------------------------------------------------------------------------
 
-    def _serve(self, stack: Stack, listener: socket.socket) -> None:
-        """Sleeps until there is something to do; returns on a request to end."""
-        poll = select.poll()
-        roles = {stack.controls[role].fileno(): role for role in stack.controls}
-        for fd in (*self._stops.fds, *stack.pidfds.values(), *roles, listener.fileno()):
-            poll.register(fd, select.POLLIN)
+    def _serve(self, stack: Stack, clients: Clients) -> None:
+        """Sleeps until there is something to do; returns on a request to end, which is looked at in each round."""
+        self._clients = clients
+        stack.heed(self._stops.fds)
+        voices = Voices(stack.controls, stack.printed, self._say)
         while True:
-            ready = [fd for fd, _ in poll.poll()]
+            ready = self._sleep(stack, clients, voices)
+            if ready.intersection(self._stops.fds):
+                return
             if stack.powered_off:
                 self._say(f"the guest is switched off: stack {self.settings.name!r} is down")
                 return
+            if ready.intersection(stack.pidfds.values()):
+                voices.finish()
             died = stack.died()
             if died is not None:
                 raise ProcessDiedError(f"{died}; stack {self.settings.name!r} is down")
+            clients.drop_silent()
             for fd in ready:
-                if fd in self._stops.fds:
-                    return
-                if fd in roles:
-                    self._hear(stack.controls[roles[fd]], roles[fd], poll)
-                elif fd == listener.fileno():
-                    self._accept(listener, poll)
-                elif fd in self._clients:
-                    self._serve_client(fd, stack, poll)
+                voices.read(fd)
+                clients.serve(fd, lambda request: self._answer(request, stack))
 
-    def _hear(self, control: Channel, role: str, poll: select.poll) -> None:
-        """A process says something of its own accord: only notices are of interest."""
-        try:
-            message = control.receive(0.0)
-        except ControlError:
-            message = None
-        if message is None:
-            poll.unregister(control.fileno())
-        elif message.get("event") == "notice":
-            self._say(f"{role}: {message.get('message')}")
-
-    def _accept(self, listener: socket.socket, poll: select.poll) -> None:
-        try:
-            connection, _ = listener.accept()
-        except OSError:  # the client is gone already
-            return
-        if len(self._clients) >= _MOST_CLIENTS:
-            connection.close()
-            return
-        self._clients[connection.fileno()] = Channel(connection)
-        poll.register(connection.fileno(), select.POLLIN)
-
-    def _serve_client(self, fd: int, stack: Stack, poll: select.poll) -> None:
-        """One request, one answer, end of the connection."""
-        poll.unregister(fd)
-        client = self._clients.pop(fd)
-        try:
-            request = client.receive(0.0)
-            if request is not None:
-                client.send(self._answer(request, stack))
-        except ControlError:
-            pass
-        finally:
-            client.close()
+    def _sleep(self, stack: Stack, clients: Clients, voices: Voices) -> set[int]:
+        """The descriptors that have something to say; perhaps none, when it is time to look at the clock."""
+        poll = select.poll()
+        for fd in (*self._stops.fds, *stack.pidfds.values(), *voices.fds, *clients.fds):
+            poll.register(fd, select.POLLIN)
+        waits = [seconds for seconds in (clients.seconds_left(),) if seconds is not None]
+        if voices.muted:
+            waits.append(MUTED_SECONDS)
+        return {fd for fd, _ in poll.poll(min(waits) * 1000 if waits else None)}
 
     def _answer(self, request: Message, stack: Stack) -> Message:
         answers = {"status": self._measure, "set": self._change, "registers": self._registers, "trace": serve_trace}
@@ -268,8 +240,8 @@ class Supervisor:
 
     def _leave(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """The last step: gives up the name. Whatever could not be removed keeps its record, for ``down``."""
-        for client in self._clients.values():
-            client.close()
+        if self._clients is not None:
+            self._clients.close()
         if not self._record:  # never begun: any record there is an earlier supervisor's
             self.directory.release(keep_record=self.directory.recorded)
         elif any(namespaces.identity(name) is not None for name in self._record["planned"]):

@@ -18,6 +18,9 @@ __all__ = ["Channel", "Message"]
 Message = dict[str, Any]
 
 _LARGEST: Final = 1 << 20  # a snapshot of everything is some 10 kB
+_SEND_SECONDS: Final = 5.0
+_NOT_OURS: Final = (ValueError, TypeError, OverflowError, RecursionError)
+"""What msgpack raises for bytes that it cannot read, and for values that it cannot carry."""
 
 
 class Channel:
@@ -41,10 +44,21 @@ class Channel:
         """The socket, for poll()."""
         return self._socket.fileno()
 
-    def send(self, message: Message) -> None:
-        """Sends one map; ControlError when the other end is gone."""
+    def send(self, message: Message, timeout: float = _SEND_SECONDS) -> None:
+        """Sends one map. ControlError when the other end is gone, or has not read what was sent earlier.
+
+        ``timeout``, in seconds: how long an end that does not read, a stopped process say, may keep its sender.
+        ControlError, too, for what msgpack cannot carry: integers beyond 64 bits, text that is not Unicode.
+        """
         try:
-            self._socket.send(msgpack.packb(message))
+            packet = msgpack.packb(message)
+        except _NOT_OURS as error:
+            raise ControlError(f"a value that no control message can carry: {error}") from None
+        self._socket.settimeout(timeout)
+        try:
+            self._socket.send(packet)
+        except TimeoutError as error:
+            raise ControlError("the other end of the control connection does not read") from error
         except OSError as error:
             raise ControlError(f"the control connection is closed ({error.strerror})") from error
 
@@ -61,7 +75,7 @@ class Channel:
             return None
         try:
             message = msgpack.unpackb(packet)
-        except ValueError as error:
+        except _NOT_OURS as error:
             raise ControlError("a control message is not msgpack") from error
         if not isinstance(message, dict):
             raise ControlError("a control message is not a map")

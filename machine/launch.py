@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Final
 
 import posix_ipc
@@ -22,8 +23,9 @@ from machine.control import Channel
 from machine.doorbell import SPIN_LOADS, Doorbell, EventfdBell, SemaphoreBell, SignalBell, SpinBell
 from machine.errors import ControlError, WorldswitchError
 from machine.livecontrol import LiveControl, LiveHandler
-from machine.process import die_with_parent, drop_privileges, pin, set_name
+from machine.process import confine, die_with_parent, drop_privileges, forbid, leave_network, pin, set_name
 from machine.shm import attach
+from machine.trace import TRACE_BYTES
 
 __all__ = ["IRQ_SIGNAL", "ROLES", "SETTINGS_SIGNAL", "Station", "run_role"]
 
@@ -99,39 +101,51 @@ def _station(role: str, record: dict[str, Any], control: Channel) -> Station:
     )
 
 
-def _ignore_terminal_signals() -> None:
-    """Ctrl-C reaches the whole foreground group; only the supervisor acts on it, and ends the others."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _listen(station: Station) -> None:
     """Takes control messages at any moment; a role that must choose it has a handler of its own (``vmm.hostirq``)."""
     live = LiveControl(station.control, station.live)
     signal.signal(SETTINGS_SIGNAL, lambda *_: live.apply_waiting())
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM: the first process of a PID namespace gets a signal only where it has a handler (pid_namespaces(7))."""
+    os._exit(128 + number)
+
+
+def _lock(station: Station, parent: int) -> None:
+    """Gives up what the role needed for its start alone; ``machine.process`` says what, and why in this order."""
+    drop_privileges()
+    die_with_parent(parent)  # again: the kernel forgets the request when a process changes its user
+    # A capture is a file that grows, and that is cut back when the disk is full; all other files are shared pages.
+    captures = "pcap" in station.fds
+    forbid(None if captures else max(station.settings.ram_mib << 20, TRACE_BYTES))
+    confine(resizing=captures)
+
+
 def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int:
     """The life of one process: launch record, ``prepare``, "ready", "go", then the loop that prepare returned.
 
-    argv[1] is the descriptor of the control channel. Returns the exit status; a deliberate failure is
+    The last argument is the descriptor of the control channel. Returns the exit status; a deliberate failure is
     reported to the supervisor in one line.
     """
     set_name(role)
-    _ignore_terminal_signals()
-    control = Channel.from_fd(int(sys.argv[1]))
+    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTSTP):  # a terminal's: for the supervisor, if for anybody
+        signal.signal(number, signal.SIG_IGN)
+    control = Channel.from_fd(int(sys.argv[-1]))
     try:
         record = control.receive()
         if record is None:
             return 1
         die_with_parent(record["parent"])
+        leave_network()
         station = _station(role, record, control)
         _listen(station)
         pin(station.settings.cpus)
         loop = prepare(station)
-        drop_privileges()
-        die_with_parent(record["parent"])  # again: the kernel forgets the request when a process changes its user
-        control.send({"event": "ready", "pid": os.getpid()})
+        _lock(station, record["parent"])
+        os.close(record["parent"])
+        control.send({"event": "ready"})
         if control.receive() is None:
             return 1
         gc.freeze()  # what lives now lives to the end, and the loops make no reference cycles

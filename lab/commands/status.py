@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from lab.complaint import complain
 from lab.options import add_name
@@ -54,7 +54,7 @@ def _why_not(report: dict[str, object]) -> str:
     return f"stack {name} is {state}"
 
 
-def table(report: dict[str, object]) -> Iterator[str]:
+def table(report: dict[str, Any]) -> Iterator[str]:
     """The report in lines; counters that are zero are left out."""
     parts = {key: value for key, value in report.items() if isinstance(value, dict)}
     settings = parts["settings"]
@@ -75,6 +75,8 @@ def table(report: dict[str, object]) -> Iterator[str]:
     if times["samples"]:
         p50, p99 = (times[key] / 1000 for key in ("p50", "p99"))
         yield f"\nworld switch, one way, last {times['samples']}: p50 {p50:.1f} us, p99 {p99:.1f} us"
+    if report["cut"]:
+        yield f"\na process has cut shared pages, so not all of this can be right: {', '.join(report['cut'])}"
     for name, link in parts["links"].items():
         yield f"link {name}: " + ", ".join(f"{key} {value}" for key, value in link.items())
 

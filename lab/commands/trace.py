@@ -35,12 +35,11 @@ def run(args: argparse.Namespace) -> int:
     _check_writable(args.file)
     where = client.request(args.name, {"command": "trace", "seconds": 0})
     cpus = _settings(args.name)["cpus"]
-    buffers = buffers_of_process(where["pid"], where["fds"])
 
     def switch(on: float) -> None:
         client.request(args.name, {"command": "trace", "seconds": on and args.seconds})
 
-    with kernel_trace(cpus) as kernel:
+    with buffers_of_process(where["pid"], where["fds"]) as buffers, kernel_trace(cpus) as kernel:
         trace = collect(buffers, switch, waiting(args.seconds))
     about = {"stack": args.name, "settings": _settings(args.name)}
     count = chrome.write(args.file, trace, where["pids"], turns(kernel.switches, trace.begin, trace.end), about)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
-import termios
 from collections.abc import Iterator
 from typing import Final
 
@@ -83,7 +81,7 @@ def _console(settings: Settings, option: str, detached: bool) -> Iterator[str]:
 
 
 def _foreground(settings: Settings) -> int:
-    with StopRequests() as stops, _kept_terminal():
+    with StopRequests() as stops:
         from lab.supervisor import Supervisor
 
         def up() -> None:
@@ -92,21 +90,6 @@ def _foreground(settings: Settings) -> int:
 
         Supervisor(settings, stops, complain, terminal=True).run(lambda: None, up)
     return 0
-
-
-@contextlib.contextmanager
-def _kept_terminal() -> Iterator[None]:
-    """Puts the terminal's modes back: a QEMU that was killed has left it raw."""
-    try:
-        modes = termios.tcgetattr(sys.stdin.fileno())
-    except (termios.error, OSError, ValueError):  # no terminal, or no standard input at all
-        yield
-        return
-    try:
-        yield
-    finally:
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, modes)
 
 
 def _detached(settings: Settings) -> int:
@@ -152,6 +135,7 @@ class _Report:
     def say(self, line: str) -> None:
         if self._channel is None:
             complain(line)
+            daemon.trim_log()
         else:
             self._notes.append(line)
 

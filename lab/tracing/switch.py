@@ -9,7 +9,8 @@ from typing import Final
 
 from lab.stack import Stack
 from machine.control import Message
-from machine.errors import ProcessDiedError, SetupError, StackError
+from machine.errors import ProcessDiedError, StackError
+from machine.shm import reserve
 from machine.trace import TRACE_BYTES
 
 __all__ = ["LONGEST_SECONDS", "serve_trace", "switch_tracing"]
@@ -38,12 +39,9 @@ def switch_tracing(stack: Stack, seconds: float) -> None:
 
 
 def _reserve(stack: Stack) -> None:
-    """Has every page of the buffers there, for a process that found none would be killed by SIGBUS."""
-    try:
-        for fd in stack.trace_fds().values():
-            os.posix_fallocate(fd, 0, TRACE_BYTES)
-    except OSError as error:
-        raise SetupError(f"no room for the trace buffers in /dev/shm: {error.strerror}") from None
+    """Has every page of the buffers there; they are large, so stacks that are never traced go without."""
+    for fd in stack.trace_fds().values():
+        reserve(fd, TRACE_BYTES)
 
 
 def serve_trace(request: Message, stack: Stack) -> Message:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Final
 
-from lab.child import Child
+from lab.child import spawn_python
 from lab.stack import Stack
-from machine.control import Channel
 from machine.counters import indices
 from machine.lance.state import STATE_WORDS
-from machine.layout import LANCE_OFFSET, PORT_TABLE
+from machine.layout import COUNTER_PAGE_BYTES, LANCE_OFFSET, PORT_TABLE, WORLD_BYTES
+from machine.shm import attach
 
 __all__ = ["Canary", "HostileStack"]
 
@@ -32,17 +30,10 @@ class HostileStack(Stack):
         if role != "guest":
             super()._spawn(role)
             return
-        here, there = Channel.pair()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.kit.hostile_guest", str(there.fileno()), *self._guest_arguments],
-            pass_fds=(*self._role_fds(role).values(), there.fileno()),
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            process_group=0,
-        )
-        there.close()
-        self._children[role] = Child(role, process, here, os.pidfd_open(process.pid))
+        words = ("-P", "-m", "tests.kit.hostile_guest", *self._guest_arguments)
+        fds = (*self._role_fds(role).values(), self._parent)
+        environment = os.environ | {"PYTHONPATH": str(_ROOT)}
+        self._children[role] = spawn_python(role, words, fds, separate=False, environment=environment)
 
 
 class Canary:
@@ -50,8 +41,11 @@ class Canary:
 
     def __init__(self, stack: Stack) -> None:
         tail = (LANCE_OFFSET + 4 * STATE_WORDS) // 8
-        self._views = [stack.world[tail:], stack.world[64 : LANCE_OFFSET // 8]]
-        self._views += [stack.counters[role][len(indices(role)) : PORT_TABLE] for role in ("vmm", "vmapp")]
+        world = attach(stack._fds["world"], WORLD_BYTES).cast("Q")
+        self._views = [world[tail:], world[64 : LANCE_OFFSET // 8]]
+        for role in ("vmm", "vmapp"):
+            page = attach(stack._fds[f"counters-{role}"], COUNTER_PAGE_BYTES).cast("Q")
+            self._views.append(page[len(indices(role)) : PORT_TABLE])
         for view in self._views:
             view[:] = memoryview(_PATTERN.to_bytes(8, "little") * len(view)).cast("Q")
 
