@@ -12,7 +12,6 @@ import os
 import secrets
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,15 +22,16 @@ import posix_ipc
 
 from lab.child import Child, epitaph, reap, spawn_role
 from lab.foreign import ForeignGuest
+from lab.keeper import Keeper
 from lab.perfsupport import remove_maps
 from lab.placement import place_guest
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ConfigError, ProcessDiedError, StartInterruptedError
-from machine.launch import ROLES, SETTINGS_SIGNAL
-from machine.shm import attach, create
-from machine.trace import TRACE_BYTES
+from machine.launch import SETTINGS_SIGNAL
+from machine.shm import attach
+from machine.wiring import ROLES
 from netbackend.tap import enable_host_interrupts
 
 __all__ = ["Stack"]
@@ -41,20 +41,13 @@ _END_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 5.0
 _REMIND_SECONDS: Final = 0.2
 
-_PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "gate", "world")}
-_EVENTS: Final = {
-    "guest": ("bell-guest", "bell-vmm", "wake"),
-    "vmm": ("bell-guest", "bell-vmm", "bell-vmapp", "wake", "kick"),
-    "vmapp": ("bell-guest", "bell-vmm", "bell-vmapp", "kick"),
-}
-
 
 class Stack:
     """Guest, vmm and vmapp. Use as a context manager, or call ``close``; both may happen twice.
 
     ``guest_tap``, ``host_tap``: non-blocking TAP descriptors; they stay the caller's, as does ``capture``, the open
-    file that vmapp writes a pcapng capture to. ``mac``: six bytes. ``foreign``: the guest, if it is not ours; it goes
-    with a setting.
+    file that vmapp writes a pcapng capture to. The processes get duplicates, which ``keeper`` owns. ``mac``: six bytes.
+    ``foreign``: the guest, if it is not ours; it goes with a setting.
     """
 
     def __init__(
@@ -76,7 +69,7 @@ class Stack:
         self._capture = capture
         self._mac = mac
         self._stops: tuple[int, ...] = ()
-        self._fds: dict[str, int] = {}
+        self.keeper = Keeper()
         self._children: dict[str, Child] = {}
         self._semaphores: dict[str, str] = {}
         self.world = memoryview(b"")
@@ -115,21 +108,18 @@ class Stack:
         self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:
-        settings = self.settings
-        for name, size in (
-            ("ram", settings.ram_mib << 20),
-            ("gate", layout.GATE_BYTES),
-            ("world", layout.WORLD_BYTES),
-            *((f"counters-{role}", layout.COUNTER_PAGE_BYTES) for role in ROLES),
-            *((f"trace-{role}", TRACE_BYTES) for role in ROLES),
-        ):
-            self._fds[name] = create(name, size)
-        self._fds |= {f"dma-{role}": end.detach() for role, end in zip(("vmm", "vmapp"), _pair(), strict=True)}
-        for name in sorted({event for events in _EVENTS.values() for event in events}):
-            self._fds[name] = os.eventfd(0, os.EFD_CLOEXEC)
+        settings, keeper = self.settings, self.keeper
+        keeper.make(settings)
+        for role, tap in self._taps.items():
+            if role in self._roles:
+                keeper.lend(role, "tap", tap)
+        if self._capture is not None:
+            keeper.lend("vmapp", "pcap", self._capture)
+        if self._foreign is not None:
+            keeper.lend("vmm", "listener", self._foreign.listener.fileno())
         for role in ROLES:
-            self.counters[role] = attach(self._fds[f"counters-{role}"], layout.COUNTER_PAGE_BYTES).cast("Q")
-        page = attach(self._fds["world"], layout.WORLD_BYTES)
+            self.counters[role] = attach(keeper.fd(role, "counters"), layout.COUNTER_PAGE_BYTES).cast("Q")
+        page = attach(keeper.fd("vmm", "world"), layout.WORLD_BYTES)
         self.world, self.lance = page.cast("Q"), page[layout.LANCE_OFFSET :].cast("I")
         if settings.doorbell == "semaphore":
             for role in ROLES:
@@ -143,27 +133,13 @@ class Stack:
                 posix_ipc.unlink_semaphore(name)
         self._semaphores = {}
 
-    def _role_fds(self, role: str) -> dict[str, int]:
-        names = (*_PAGES[role], *_EVENTS[role])
-        own = ("counters", "trace") if self._foreign is None else ("counters", "trace", "dma")
-        fds = {name: self._fds[name] for name in names if self._foreign is None or name != "ram"}
-        fds |= {name: self._fds[f"{name}-{role}"] for name in own}
-        if role == "vmm" and self._foreign is not None:
-            fds["listener"] = self._foreign.listener.fileno()
-        if role in self._taps:
-            fds["tap"] = self._taps[role]
-        if role == "vmapp" and self._capture is not None:
-            fds["pcap"] = self._capture
-        return fds
-
     def _spawn(self, role: str) -> None:
-        self._children[role] = spawn_role(role, self._role_fds(role).values(), profiling=self.settings.profiling)
+        self._children[role] = spawn_role(role, self.keeper.of(role).values(), profiling=self.settings.profiling)
 
     def _record(self, role: str) -> Message:
         return {
             "settings": self.settings.as_map(),
-            "fds": self._role_fds(role),
-            "pids": self.pids,
+            "fds": self.keeper.of(role),
             "semaphores": self._semaphores,
             "mac": self._mac,
             "parent": os.getpid(),
@@ -255,7 +231,7 @@ class Stack:
 
     def trace_fds(self) -> dict[str, int]:
         """Role -> descriptor of its trace buffer (``machine.trace``)."""
-        return {role: self._fds[f"trace-{role}"] for role in ROLES}
+        return {role: self.keeper.fd(role, "trace") for role in ROLES}
 
     def tell(self, role: str, message: Message) -> None:
         """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
@@ -277,9 +253,7 @@ class Stack:
             remove_maps(self.pids.values())
         self._children = {}
         self._unlink_semaphores()
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds = {}
+        self.keeper.close()
 
     def __enter__(self) -> Stack:
         try:
@@ -293,8 +267,3 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """The way of a foreign guest's memory from the vmm to vmapp (``machine.dma``)."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

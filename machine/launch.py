@@ -11,12 +11,12 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import posix_ipc
 
-from machine import layout
+from machine import layout, signalpipe
 from machine.config import Settings
 from machine.control import Channel
 from machine.doorbell import SPIN_LOADS, Doorbell, EventfdBell, SemaphoreBell, SignalBell, SpinBell
@@ -24,11 +24,11 @@ from machine.errors import ControlError, WorldswitchError
 from machine.livecontrol import LiveControl, LiveHandler
 from machine.process import die_with_parent, drop_privileges, pin, set_name
 from machine.shm import attach
+from machine.wiring import INTERRUPTS, RINGS, ROLES, bell, interrupt
 
 __all__ = ["IRQ_SIGNAL", "ROLES", "SETTINGS_SIGNAL", "Station", "run_role"]
 
-ROLES: Final = ("guest", "vmm", "vmapp")
-IRQ_SIGNAL: Final = signal.SIGRTMIN + 3  # vmm -> guest: look at the interrupt mailbox
+IRQ_SIGNAL: Final = signal.SIGURG  # vmm -> guest: look at the interrupt mailbox; vmm -> vmapp: come back
 SETTINGS_SIGNAL: Final = signal.SIGUSR1  # supervisor -> process: a control message waits
 
 
@@ -45,7 +45,7 @@ class Station:
     lance: memoryview  # words of 32 bits
     counters: memoryview
     bells: dict[str, Doorbell]
-    pids: dict[str, int]
+    interrupts: Mapping[str, Callable[[], object]]  # role -> what raises IRQ_SIGNAL in its process
     fds: dict[str, int]
     mac: bytes
     live: dict[str, LiveHandler] = dataclasses.field(default_factory=dict)  # key of a control message -> its handler
@@ -65,12 +65,14 @@ def _spin_flags(name: str, gate: memoryview, world: memoryview) -> list[tuple[me
     return [(page, index) for page, index in flags[name] if len(page)]
 
 
-def _make_bell(name: str, record: dict[str, Any], settings: Settings, flags: list[tuple[memoryview, int]]) -> Doorbell:
-    if settings.doorbell == "signal":
-        return SignalBell(record["pids"][name])
+def _make_bell(
+    name: str, mine: bool, record: dict[str, Any], settings: Settings, flags: list[tuple[memoryview, int]]
+) -> Doorbell:
     if settings.doorbell == "semaphore":
         return SemaphoreBell(posix_ipc.Semaphore(record["semaphores"][name]))
-    fd = record["fds"][f"bell-{name}"]
+    fd = record["fds"][bell(name)]
+    if settings.doorbell == "signal":
+        return SignalBell(fd, mine=mine)
     if settings.doorbell == "eventfd":
         return EventfdBell(fd)
     return SpinBell(fd, flags, 0 if settings.one_cpu else SPIN_LOADS)
@@ -81,8 +83,12 @@ def _station(role: str, record: dict[str, Any], control: Channel) -> Station:
     gate = _map(record, "gate", layout.GATE_BYTES).cast("Q")
     world_page = _map(record, "world", layout.WORLD_BYTES)
     world = world_page.cast("Q")
-    neighbours = {"guest": ("guest", "vmm"), "vmm": ROLES, "vmapp": ROLES}[role]
-    bells = {name: _make_bell(name, record, settings, _spin_flags(name, gate, world)) for name in neighbours}
+    bells = {
+        name: _make_bell(name, name == role, record, settings, _spin_flags(name, gate, world))
+        for name in (role, *RINGS[role])
+    }
+    fds = record["fds"]
+    interrupts = {name: signalpipe.sender(fds[interrupt(name)]) for name in INTERRUPTS.get(role, ())}
     return Station(
         role=role,
         settings=settings,
@@ -93,8 +99,8 @@ def _station(role: str, record: dict[str, Any], control: Channel) -> Station:
         lance=world_page[layout.LANCE_OFFSET :].cast("I") if len(world_page) else world_page,
         counters=_map(record, "counters", layout.COUNTER_PAGE_BYTES).cast("Q"),
         bells=bells,
-        pids=record["pids"],
-        fds=record["fds"],
+        interrupts=interrupts,
+        fds=fds,
         mac=record["mac"],
     )
 
@@ -109,6 +115,16 @@ def _listen(station: Station) -> None:
     """Takes control messages at any moment; a role that must choose it has a handler of its own (``vmm.hostirq``)."""
     live = LiveControl(station.control, station.live)
     signal.signal(SETTINGS_SIGNAL, lambda *_: live.apply_waiting())
+
+
+def _own_signals(station: Station) -> None:
+    """What others signal this process by raises signals here from now on; the process has its final user."""
+    mine = station.bells.get(station.role)
+    if isinstance(mine, SignalBell):
+        mine.own()
+    own_interrupts = station.fds.get(interrupt(station.role))
+    if own_interrupts is not None:
+        signalpipe.own(own_interrupts, IRQ_SIGNAL)
 
 
 def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int:
@@ -131,6 +147,7 @@ def run_role(role: str, prepare: Callable[[Station], Callable[[], None]]) -> int
         loop = prepare(station)
         drop_privileges()
         die_with_parent(record["parent"])  # again: the kernel forgets the request when a process changes its user
+        _own_signals(station)
         control.send({"event": "ready", "pid": os.getpid()})
         if control.receive() is None:
             return 1

@@ -35,7 +35,7 @@ class HostileStack(Stack):
         here, there = Channel.pair()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tests.kit.hostile_guest", str(there.fileno()), *self._guest_arguments],
-            pass_fds=(*self._role_fds(role).values(), there.fileno()),
+            pass_fds=(*self.keeper.of(role).values(), there.fileno()),
             stdin=subprocess.DEVNULL,
             cwd="/",
             env=os.environ | {"PYTHONPATH": str(_ROOT)},
