@@ -16,12 +16,13 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from machine import ring
+from machine import ring, signalpipe
 from machine.counters import GUEST, indices
 from machine.errors import ControlError
 from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, RAP_PORT, RAP_STORE, TRAP_CANCEL
 from machine.ring import COMPLETE, FREE, KIND_HLT, KIND_IN, KIND_OUT, POSTED, RING_WORDS, SLOT_WORDS
+from machine.wiring import interrupt
 
 __all__ = ["Cpu", "InterruptHandler"]
 
@@ -52,6 +53,7 @@ class Cpu:
         "_gate",
         "_gates",
         "_in_trap",
+        "_irq_fd",
         "_ring_vmm",
         "_sequence",
         "_wait",
@@ -64,6 +66,7 @@ class Cpu:
         self._wait = station.bells["guest"].wait
         self._ring_vmm = station.bells["vmm"].ring
         self._wake_fd = station.fds["wake"]
+        self._irq_fd = station.fds[interrupt("guest")]
         self._gates: dict[int, InterruptHandler] = {}
         self._base = 0
         self._sequence = 0
@@ -158,6 +161,7 @@ class Cpu:
             self._enabled = True  # IRET
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        signalpipe.drain(self._irq_fd)  # before the look at the mailbox
         if self._enabled and not self._in_trap and self._gate[INTERRUPT_MAILBOX]:
             self._counters[_BY_SIGNAL] += 1
             self._take_interrupts()

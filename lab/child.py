@@ -46,7 +46,7 @@ def spawn_role(role: str, fds: Iterable[int], *, profiling: bool) -> Child:
     """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record."""
     options = INTERPRETER_OPTIONS if profiling else ()
     # perf finds a process's own map of its functions by the number that the process knows itself by.
-    return spawn_python(role, [*options, "-P", "-m", role], fds, separate=False)
+    return spawn_python(role, [*options, "-P", "-m", role], fds, separate=not profiling)
 
 
 def spawn_python(

@@ -7,23 +7,18 @@ the guest is a program of another's making, or nobody, and vmm and vmapp are ser
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-import posix_ipc
-
 from lab.child import Child, epitaph, reap, spawn_role
 from lab.foreign import ForeignGuest
 from lab.hearing import Printed, text_of
+from lab.keeper import Keeper
 from lab.perfsupport import remove_maps
 from lab.placement import place_guest
 from machine import layout
@@ -37,9 +32,8 @@ from machine.errors import (
     StartInterruptedError,
     WorldswitchError,
 )
-from machine.launch import ROLES, SETTINGS_SIGNAL
-from machine.shm import PageReader, create
-from machine.trace import TRACE_BYTES
+from machine.launch import SETTINGS_SIGNAL
+from machine.wiring import ROLES
 from netbackend.tap import enable_host_interrupts
 
 __all__ = ["Stack"]
@@ -49,20 +43,13 @@ _END_SECONDS: Final = 1.0
 _ANSWER_SECONDS: Final = 5.0
 _REMIND_SECONDS: Final = 0.2
 
-_PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "gate", "world")}
-_EVENTS: Final = {
-    "guest": ("bell-guest", "bell-vmm", "wake"),
-    "vmm": ("bell-guest", "bell-vmm", "bell-vmapp", "wake", "kick"),
-    "vmapp": ("bell-guest", "bell-vmm", "bell-vmapp", "kick"),
-}
-
 
 class Stack:
     """Guest, vmm and vmapp. Use as a context manager, or call ``close``; both may happen twice.
 
     ``guest_tap``, ``host_tap``: non-blocking TAP descriptors; they stay the caller's, as does ``capture``, the open
-    file that vmapp writes a pcapng capture to. ``mac``: six bytes. ``foreign``: the guest, if it is not ours; it goes
-    with a setting.
+    file that vmapp writes a pcapng capture to. The processes get duplicates, which ``keeper`` owns. ``mac``: six bytes.
+    ``foreign``: the guest, if it is not ours; it goes with a setting.
     """
 
     def __init__(
@@ -84,10 +71,8 @@ class Stack:
         self._mac = mac
         self._stops: tuple[int, ...] = ()
         self._started = False
-        self._parent = -1  # a pidfd of this process, for the others to die with it
-        self._fds: dict[str, int] = {}
+        self.keeper = Keeper()
         self._children: dict[str, Child] = {}
-        self._semaphores: dict[str, str] = {}
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -99,7 +84,6 @@ class Stack:
         words where it had any, if one of them does not make it.
         """
         self._stops = tuple(stops)
-        self._parent = os.pidfd_open(os.getpid())
         self._create_objects()
         for role in self._roles:
             self._spawn(role)
@@ -109,7 +93,7 @@ class Stack:
         deadline = time.monotonic() + _START_SECONDS
         for role in self._roles:
             self._expect(self._children[role], "ready", deadline)
-        self._unlink_semaphores()
+        self.keeper.unlink_semaphores()
         enable_host_interrupts(self._taps["vmapp"], self.pids["vmm"])
         for role in reversed(self._roles):
             self.send(role, {"command": "go"})
@@ -124,57 +108,25 @@ class Stack:
         self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:
-        settings = self.settings
-        for name, size in (
-            ("ram", settings.ram_mib << 20),
-            ("gate", layout.GATE_BYTES),
-            ("world", layout.WORLD_BYTES),
-            *((f"counters-{role}", layout.COUNTER_PAGE_BYTES) for role in ROLES),
-        ):
-            self._fds[name] = create(name, size)
-        for role in ROLES:  # 8 MiB each, and most stacks are never traced: lab.tracing.switch reserves them
-            self._fds[f"trace-{role}"] = create(f"trace-{role}", TRACE_BYTES, reserved=False)
-        self._fds |= {f"dma-{role}": end.detach() for role, end in zip(("vmm", "vmapp"), _pair(), strict=True)}
-        for name in sorted({event for events in _EVENTS.values() for event in events}):
-            self._fds[name] = os.eventfd(0, os.EFD_CLOEXEC)
-        if settings.doorbell == "semaphore":
-            for role in ROLES:
-                name = f"/worldswitch-{role}-{os.getpid()}-{secrets.token_hex(4)}"
-                posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600).close()
-                self._semaphores[role] = name
-
-    def _unlink_semaphores(self) -> None:
-        for name in self._semaphores.values():
-            with contextlib.suppress(posix_ipc.ExistentialError):
-                posix_ipc.unlink_semaphore(name)
-        self._semaphores = {}
-
-    def _role_fds(self, role: str) -> dict[str, int]:
-        names = (*_PAGES[role], *_EVENTS[role])
-        own = ("counters", "trace") if self._foreign is None else ("counters", "trace", "dma")
-        fds = {name: self._fds[name] for name in names if self._foreign is None or name != "ram"}
-        fds |= {name: self._fds[f"{name}-{role}"] for name in own}
-        if role == "vmm" and self._foreign is not None:
-            fds["listener"] = self._foreign.listener.fileno()
-        if role in self._taps:
-            fds["tap"] = self._taps[role]
-        if role == "vmapp" and self._capture is not None:
-            fds["pcap"] = self._capture
-        return fds
+        keeper = self.keeper
+        keeper.make(self.settings)
+        for role, tap in self._taps.items():
+            if role in self._roles:
+                keeper.lend(role, "tap", tap)
+        if self._capture is not None:
+            keeper.lend("vmapp", "pcap", self._capture)
+        if self._foreign is not None:
+            keeper.lend("vmm", "listener", self._foreign.listener.fileno())
 
     def _spawn(self, role: str) -> None:
-        self._children[role] = spawn_role(
-            role, (*self._role_fds(role).values(), self._parent), profiling=self.settings.profiling
-        )
+        self._children[role] = spawn_role(role, self.keeper.of(role).values(), profiling=self.settings.profiling)
 
     def _record(self, role: str) -> Message:
         return {
             "settings": self.settings.as_map(),
-            "fds": self._role_fds(role),
-            "pids": self.pids,
-            "semaphores": self._semaphores,
+            "fds": self.keeper.of(role),
+            "semaphores": dict(self.keeper.semaphores),
             "mac": self._mac,
-            "parent": self._parent,
         }
 
     def _expect(self, child: Child, event: str, deadline: float, remind: Callable[[], object] | None = None) -> Message:
@@ -235,26 +187,15 @@ class Stack:
         """From now on, no answer is waited for once one of the descriptors ``stops`` is readable: StackError."""
         self._stops = tuple(stops)
 
-    def page(self, name: str) -> PageReader:
-        """A shared page as whoever must not map it sees it; ``name``: "gate", "world", "counters-ROLE" or "ram"."""
-        sizes = {"ram": self.settings.ram_mib << 20, "gate": layout.GATE_BYTES, "world": layout.WORLD_BYTES}
-        return PageReader(self._fds[name], sizes.get(name, layout.COUNTER_PAGE_BYTES))
-
     @property
     def counters(self) -> dict[str, memoryview]:
         """Role -> a copy of its counter page (``machine.counters``), taken now."""
-        return {role: self.page(f"counters-{role}").words() for role in ROLES}
+        return {role: self.keeper.page(role, "counters").words() for role in ROLES}
 
     @property
     def lance(self) -> memoryview:
         """A copy of the Lance's state (``machine.lance.state``), taken now."""
-        return self.page("world").words("I", layout.LANCE_OFFSET)
-
-    @property
-    def cut(self) -> list[str]:
-        """Names of the pages that a process has made smaller: what is read of them is not what was there."""
-        names = ("ram", "gate", "world", *(f"counters-{role}" for role in ROLES))
-        return [name for name in names if self.page(name).cut]
+        return self.keeper.page("vmm", "world").words("I", layout.LANCE_OFFSET)
 
     @property
     def printed(self) -> dict[str, Printed]:
@@ -308,7 +249,7 @@ class Stack:
 
     def trace_fds(self) -> dict[str, int]:
         """Role -> descriptor of its trace buffer (``machine.trace``)."""
-        return {role: self._fds[f"trace-{role}"] for role in ROLES}
+        return {role: self.keeper.fd(role, "trace") for role in ROLES}
 
     def tell(self, role: str, message: Message) -> None:
         """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
@@ -329,13 +270,7 @@ class Stack:
         if self.settings.profiling:
             remove_maps(self.pids.values())
         self._children = {}
-        self._unlink_semaphores()
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds = {}
-        if self._parent >= 0:
-            os.close(self._parent)
-            self._parent = -1
+        self.keeper.close()
 
     def __enter__(self) -> Stack:
         try:
@@ -356,8 +291,3 @@ def _interrupted(*, started: bool) -> WorldswitchError:
     if started:
         return StackError("the stack is ending")
     return StartInterruptedError("the start was interrupted; everything is removed again")
-
-
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """The way of a foreign guest's memory from the vmm to vmapp (``machine.dma``)."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

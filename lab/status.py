@@ -67,7 +67,7 @@ def measure(stack: Stack) -> dict[str, Any]:
         "cable": bool(words[LINK_UP]),
         "lance": lance,
         "foreign": stack.settings.foreign,
-        "cut": stack.cut,
+        "cut": stack.keeper.cut,
     }
 
 

@@ -8,7 +8,6 @@ two bytecodes of the main thread, so also in the middle of a write: ``_busy`` sa
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from typing import Final
 
@@ -83,4 +82,4 @@ class Capture:
         with contextlib.suppress(SetupError):
             self._writer.close()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)

@@ -31,9 +31,9 @@ class HostileStack(Stack):
             super()._spawn(role)
             return
         words = ("-P", "-m", "tests.kit.hostile_guest", *self._guest_arguments)
-        fds = (*self._role_fds(role).values(), self._parent)
+        fds = self.keeper.of(role).values()
         environment = os.environ | {"PYTHONPATH": str(_ROOT)}
-        self._children[role] = spawn_python(role, words, fds, separate=False, environment=environment)
+        self._children[role] = spawn_python(role, words, fds, environment=environment)
 
 
 class Canary:
@@ -41,10 +41,10 @@ class Canary:
 
     def __init__(self, stack: Stack) -> None:
         tail = (LANCE_OFFSET + 4 * STATE_WORDS) // 8
-        world = attach(stack._fds["world"], WORLD_BYTES).cast("Q")
+        world = attach(stack.keeper.fd("vmm", "world"), WORLD_BYTES).cast("Q")
         self._views = [world[tail:], world[64 : LANCE_OFFSET // 8]]
         for role in ("vmm", "vmapp"):
-            page = attach(stack._fds[f"counters-{role}"], COUNTER_PAGE_BYTES).cast("Q")
+            page = attach(stack.keeper.fd(role, "counters"), COUNTER_PAGE_BYTES).cast("Q")
             self._views.append(page[len(indices(role)) : PORT_TABLE])
         for view in self._views:
             view[:] = memoryview(_PATTERN.to_bytes(8, "little") * len(view)).cast("Q")

@@ -20,12 +20,13 @@ from typing import Any
 import psutil
 import pytest
 
-from machine import layout
+from machine import layout, signalpipe
 from machine.config import make_settings
 from machine.control import Channel
 from machine.errors import ConfigError
 from machine.process import SHORT_SLICE_NS, pin, shorten_slice
 from machine.shm import create
+from machine.wiring import bell, interrupt
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MAC = bytes.fromhex("525400c61200")
@@ -297,21 +298,23 @@ class Child:
         sizes |= {"ram": 1 << 20} if role != "vmm" else {}
         sizes |= {"world": layout.WORLD_BYTES} if role != "guest" else {}
         self.fds = {name: create(name, size) for name, size in sizes.items()}
-        self.fds |= {f"bell-{name}": os.eventfd(0) for name in ("guest", "vmm", "vmapp")}
-        self.parent = os.pidfd_open(os.getpid())
-        self.process = python(ROLE, role, str(there.fileno()), fds=(*self.fds.values(), self.parent, there.fileno()))
+        self.pipes = {name: signalpipe.make() for name in ("guest", "vmm", "vmapp")}
+        if self.settings.doorbell == "signal":
+            self.fds |= {bell(name): ends[name != role] for name, ends in self.pipes.items()}
+        else:
+            self.fds |= {bell(name): os.eventfd(0) for name in ("guest", "vmm", "vmapp")}
+        self.fds |= {interrupt(name): ends[name != role] for name, ends in self.pipes.items()}
+        self.fds["parent"] = os.pidfd_open(os.getpid())
+        self.process = python(ROLE, role, str(there.fileno()), fds=(*self.fds.values(), there.fileno()))
         there.close()
 
     def record(self) -> dict[str, Any]:
         """The launch record, as the supervisor sends it."""
-        pids = dict.fromkeys(("guest", "vmm", "vmapp"), self.process.pid)
         return {
             "settings": self.settings.as_map(),
             "fds": self.fds,
-            "pids": pids,
             "semaphores": {},
             "mac": MAC,
-            "parent": self.parent,
         }
 
     def event(self) -> dict[str, Any]:
@@ -325,7 +328,7 @@ class Child:
         self.process.kill()
         self.process.communicate()
         self.control.close()
-        for fd in (*self.fds.values(), self.parent):
+        for fd in {*self.fds.values(), *(end for ends in self.pipes.values() for end in ends)}:
             os.close(fd)
 
 

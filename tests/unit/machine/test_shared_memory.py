@@ -74,7 +74,7 @@ class Hostile:
         self.counters = {role: words(COUNTER_PAGE_BYTES, "Q") for role in ("guest", "vmm", "vmapp")}
         self.lance = words(4 * STATE_WORDS, "I")
         self.settings = type("Settings", (), {"foreign": False})()
-        self.cut: list[str] = []
+        self.keeper = type("Keeper", (), {"cut": []})()
 
 
 @given(st.binary(min_size=1, max_size=64) | st.just(b"\xff"))
