@@ -23,6 +23,7 @@ SILENT_SECONDS: Final = 5.0
 """How long a client may be connected without a request."""
 
 _BACKLOG: Final = 64
+_DEAF_SECONDS: Final = 0.5  # after a connection that could not be taken for want of a descriptor or memory
 _SEND_SECONDS: Final = 1.0
 _BUSY: Final = {
     "event": "failed",
@@ -38,20 +39,25 @@ class Clients:
         listener.listen(_BACKLOG)
         self._listener = listener
         self._clock = clock
+        self._deaf_until = 0.0
         self._connected: dict[int, tuple[Channel, float]] = {}  # by descriptor, in order of coming; and until when
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """What to poll: the listener, and each client's connection."""
-        return (self._listener.fileno(), *self._connected)
+        """What to poll: the listener, unless it has to rest, and each client's connection."""
+        listeners = () if self._deaf_until else (self._listener.fileno(),)
+        return (*listeners, *self._connected)
 
     def seconds_left(self) -> float | None:
-        """Until the next client has been silent for too long; None if there is no client."""
-        return next((max(0.0, end - self._clock()) for _, end in self._connected.values()), None)
+        """Until the next client has been silent for too long, or the listener has rested; None: nobody waits."""
+        ends = [end for _, end in self._connected.values()][:1] + [self._deaf_until] * bool(self._deaf_until)
+        return max(0.0, min(ends) - self._clock()) if ends else None
 
     def drop_silent(self) -> None:
-        """Hangs up on those who have said nothing for too long."""
+        """Hangs up on those who have said nothing for too long; and the listener has rested, if it had to."""
         now = self._clock()
+        if self._deaf_until <= now:
+            self._deaf_until = 0.0
         for fd, (client, end) in list(self._connected.items()):
             if end <= now:
                 del self._connected[fd]
@@ -71,7 +77,10 @@ class Clients:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # the client is gone already, or there is no descriptor for it
+        except BlockingIOError:  # the client is gone already
+            return
+        except OSError:  # the client stays in the queue, so the listener stays readable: to poll it would be to spin
+            self._deaf_until = self._clock() + _DEAF_SECONDS
             return
         client = Channel(connection)
         if len(self._connected) < MOST_CLIENTS:

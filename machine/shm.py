@@ -32,7 +32,10 @@ def create(label: str, size: int, *, reserved: bool = True) -> int:
     try:
         memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
     except (posix_ipc.Error, OSError, ValueError) as error:
-        raise SetupError(f"cannot create {size} bytes of shared memory ({error}); is /dev/shm mounted?") from error
+        raise SetupError(
+            f"cannot create {size} bytes of shared memory ({error}): is /dev/shm mounted, and may a file be that large "
+            "(ulimit -f)?"
+        ) from error
     memory.unlink()
     fd: int = memory.fd
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -184,6 +185,27 @@ def test_silent_clients_lose_their_places(tmp_path: Any) -> None:
         assert again.receive(1.0) == {"event": "fine"}
         for client in (*silent, late, again):
             client.close()
+
+
+def test_a_connection_that_cannot_be_taken_is_no_reason_to_spin(tmp_path: Any) -> None:
+    """Without a descriptor to spare the listener rests, is then polled again, and serves who has waited."""
+    path, clock = str(tmp_path / "s"), Clock()
+    with served(path, clock) as clients:
+        client = connect(path)
+        client.send({"command": "status"})
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            clients.serve(clients.fds[0], answer)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert clients.fds == ()
+        clock.now += clients.seconds_left() or 0
+        clients.drop_silent()
+        for _ in range(2):
+            clients.serve(clients.fds[-1], answer)
+        assert client.receive(1.0) == {"event": "fine"}
+        client.close()
 
 
 def test_an_answer_that_cannot_be_carried_is_said(tmp_path: Any) -> None:
