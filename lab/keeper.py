@@ -24,13 +24,11 @@ from machine.wiring import EVENTS, INTERRUPTS, PAGES, RINGS, ROLES, bell, interr
 __all__ = ["Keeper"]
 
 _OWN_PAGES: Final = {"counters": layout.COUNTER_PAGE_BYTES, "trace": TRACE_BYTES}  # one for each role: name -> bytes
-_SIGNALLED: Final = (
-    "signal"  # the doorbell that goes by pipes; "eventfd" and "spin" go by eventfds, "semaphore" by name
-)
+_SIGNALLED: Final = "signal"  # the doorbell that goes by pipes; eventfd and spin have eventfds, semaphore a name
 
 
 class Keeper:
-    """The table. ``make`` fills it with what a stack makes itself, ``lend`` adds what others bring, ``close`` ends it."""
+    """The table. ``make`` fills it with what a stack makes itself, ``lend`` adds what others bring."""
 
     def __init__(self) -> None:
         self._given: dict[str, dict[str, int]] = {role: {} for role in ROLES}
