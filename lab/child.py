@@ -30,12 +30,17 @@ class Child:
     pidfd: int
 
 
-def spawn_role(role: str, fds: Iterable[int], *, profiling: bool) -> Child:
-    """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record."""
+def spawn_role(
+    role: str, fds: Iterable[int], *, profiling: bool, program: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> Child:
+    """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record.
+
+    ``program``: what Python runs, if not the role's own package; ``arguments``: what follows the control descriptor.
+    """
     here, there = Channel.pair()
     options = INTERPRETER_OPTIONS if profiling else ()
     process = subprocess.Popen(
-        [sys.executable, *options, "-P", "-m", role, str(there.fileno())],
+        [sys.executable, *options, "-P", *(program or ("-m", role)), str(there.fileno()), *arguments],
         pass_fds=(*fds, there.fileno()),
         stdin=subprocess.DEVNULL,
         cwd="/",

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from lab.child import Child
 from lab.stack import Stack
-from machine.control import Channel
 from machine.counters import indices
 from machine.lance.state import STATE_WORDS
 from machine.layout import LANCE_OFFSET, PORT_TABLE
+from tests.kit.impostor import ImpostorStack, module_program
 
-__all__ = ["Canary", "HostileStack"]
+__all__ = ["Canary", "hostile_guest"]
 
-_ROOT: Final = Path(__file__).parents[2]
 _PATTERN: Final = 0xC0FFEE_5EED_C0DE
 
 
-class HostileStack(Stack):
-    """Like Stack; its guest attacks for ``seconds``, then sends the event "sane"."""
-
-    def __init__(self, *arguments: Any, seed: int, seconds: float) -> None:
-        super().__init__(*arguments)
-        self._guest_arguments = (str(seed), str(seconds))
-
-    def _spawn(self, role: str) -> None:
-        if role != "guest":
-            super()._spawn(role)
-            return
-        here, there = Channel.pair()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.kit.hostile_guest", str(there.fileno()), *self._guest_arguments],
-            pass_fds=(*self.keeper.of(role).values(), there.fileno()),
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            process_group=0,
-        )
-        there.close()
-        self._children[role] = Child(role, process, here, os.pidfd_open(process.pid))
+def hostile_guest(seed: int, seconds: float) -> Callable[..., Stack]:
+    """Makes a Stack whose guest attacks for ``seconds``, then sends the event "sane"."""
+    guest = module_program("tests.kit.hostile_guest", str(seed), str(seconds))
+    return partial(ImpostorStack, programs={"guest": guest})
 
 
 class Canary:
