@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from machine.control import Channel
 from machine.errors import ControlError
 from machine.process import own_numbers
 
-__all__ = ["Child", "epitaph", "reap", "spawn_program", "spawn_python", "spawn_role"]
+__all__ = ["Child", "epitaph", "reap", "spawn_program", "spawn_role"]
 
 
 _REAP_SECONDS: Final = 5.0
@@ -42,42 +42,34 @@ class Child:
     printed: Printed | None = None
 
 
-def spawn_role(role: str, fds: Iterable[int], *, profiling: bool) -> Child:
-    """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record."""
-    options = INTERPRETER_OPTIONS if profiling else ()
-    # perf finds a process's own map of its functions by the number that the process knows itself by.
-    return spawn_python(role, [*options, "-P", "-m", role], fds, separate=not profiling)
-
-
-def spawn_python(
-    role: str,
-    words: Sequence[str],
-    fds: Iterable[int],
-    *,
-    separate: bool = True,
-    environment: Mapping[str, str] | None = None,
+def spawn_role(
+    role: str, fds: Iterable[int], *, profiling: bool, program: Sequence[str] = (), arguments: Sequence[str] = ()
 ) -> Child:
-    """A Python process that plays ``role``: ``words`` for the interpreter, then the control channel's descriptor.
+    """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record.
 
-    It has nothing of its parent's but ``fds``. Its session is its own, so it has no controlling terminal, and its
-    three standard descriptors are /dev/null and a pipe: a process that could reach its parent's terminal could type
-    commands there (TIOCSTI), or print what the terminal obeys. ``separate``: with process numbers of its own, too.
+    It has nothing else of its parent's. Its session is its own, so it has no controlling terminal, and its three
+    standard descriptors are /dev/null and a pipe: a process that could reach its parent's terminal could type commands
+    there (TIOCSTI), or print what the terminal obeys. Its process numbers are its own, too, unless ``profiling``: perf
+    finds a process's map of its functions by the number that the process knows itself by.
+
+    ``program``: what Python runs, if not the role's own package; ``arguments`` follow, and then the control channel's
+    descriptor.
     """
+    options = INTERPRETER_OPTIONS if profiling else ()
     with contextlib.ExitStack() as undo:
         here, there = Channel.pair()
         undo.callback(there.close)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         undo.callback(os.close, writer)
         os.set_blocking(reader, False)  # of our end alone: the two ends of a pipe have flags of their own
-        with own_numbers() if separate else contextlib.nullcontext():
+        with contextlib.nullcontext() if profiling else own_numbers():
             process = subprocess.Popen(
-                [sys.executable, *words, str(there.fileno())],
+                [sys.executable, *options, "-P", *(program or ("-m", role)), *arguments, str(there.fileno())],
                 pass_fds=(*fds, there.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=writer,
                 stderr=writer,
                 cwd="/",
-                env=environment,
                 start_new_session=True,
             )
     return Child(role, process, here, os.pidfd_open(process.pid), Printed(reader))

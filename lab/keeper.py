@@ -29,9 +29,7 @@ __all__ = ["Keeper"]
 
 _OWN_PAGES: Final = {"counters": layout.COUNTER_PAGE_BYTES, "trace": TRACE_BYTES}  # one for each role: name -> bytes
 _LATER: Final = frozenset({"trace"})  # 8 MiB each, and most stacks are never traced: lab.tracing.switch reserves them
-_SIGNALLED: Final = (
-    "signal"  # the doorbell that goes by pipes; "eventfd" and "spin" go by eventfds, "semaphore" by name
-)
+_SIGNALLED: Final = "signal"  # the doorbell that goes by pipes; eventfd and spin have eventfds, semaphore a name
 
 
 class Keeper:

@@ -117,6 +117,10 @@ class HostInterrupts:
         self.pending = self.settings = True
         self._bell.poke()
 
+    def begin(self) -> None:
+        """The guest runs for the first time: the timer starts, wherever the guest's HLT will wait."""
+        self._start_timer()
+
     def pause(self) -> None:
         """The guest is idle in the host world: vmapp sleeps in select() and needs nobody to tell it of frames."""
         self._idle = True

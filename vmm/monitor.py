@@ -69,6 +69,7 @@ class Monitor:
     def run(self) -> None:
         """Serves the guest for ever; the supervisor ends it."""
         gate, wait, host = self._gate, self._bell.wait, self._host
+        host.begin()
         while True:
             base = self._base
             state = gate[base]

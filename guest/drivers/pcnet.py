@@ -31,6 +31,7 @@ from machine.lance.bits import (
     TMD1_OWN,
     TMD1_STP,
 )
+from machine.tapend import end_if_gone
 
 __all__ = ["BUFFER_BYTES", "LARGEST_FRAME", "Pcnet"]
 
@@ -57,6 +58,7 @@ _RX_HANDOVER: Final = RMD1_OWN | _ONES | (-BUFFER_BYTES & 0xFFF)
 _COUNTERS: Final = indices(GUEST)
 _TAP_READS: Final = _COUNTERS["guest_tap_reads"]
 _TAP_WRITES: Final = _COUNTERS["guest_tap_writes"]
+_WHOSE: Final = "guest's"  # TAP, in messages
 _RX_ERRORS: Final = _COUNTERS["guest_rx_errors"]
 _RING_FULL: Final = _COUNTERS["guest_tx_ring_full"]
 
@@ -157,11 +159,15 @@ class Pcnet:
         """Moves one frame from the network stack into the next free TMD and gives it to the chip.
 
         False if the stack has none; the caller has seen to it that a TMD is free. ``flags``: further TMD1 bits.
+        NetworkError if the stack's interface was deleted.
         """
         index = self.tx_next
         try:
             length = os.readv(self.tap_fd, self._tx_views[index])
         except BlockingIOError:
+            return False
+        except OSError as error:
+            end_if_gone(self.tap_fd, error, _WHOSE)
             return False
         word = self.tx_word + 4 * index
         self.words[word + 2] = 0
@@ -220,5 +226,6 @@ class Pcnet:
         try:
             os.write(fd, frame)
             self.counters[_TAP_WRITES] += 1
-        except OSError:  # the stack refused it: interface down, or not a frame
+        except OSError as error:  # the stack refused it: interface down, or not a frame
+            end_if_gone(fd, error, _WHOSE)
             self.counters[_RX_ERRORS] += 1

@@ -7,7 +7,6 @@ by word, or with a ``guest.cpu.Cpu`` on ``board.station("guest")``.
 
 from __future__ import annotations
 
-import importlib
 import os
 import select
 import signal
@@ -17,7 +16,6 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, Final
-from unittest import mock
 
 from machine import layout, ring, signalpipe, world
 from machine.config import make_settings
@@ -27,6 +25,7 @@ from machine.launch import IRQ_SIGNAL, ROLES, SETTINGS_SIGNAL, Station
 from machine.ports import LANCE_DEFAULT_BASE
 from machine.wiring import interrupt
 from tests.kit.bells import Idle, ScriptedBell
+from tests.kit.impostor import prepared
 
 __all__ = ["MAC", "RAP", "RDP", "Board", "RawGuest", "kept_signals", "readable"]
 
@@ -59,17 +58,6 @@ def kept_signals() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.setitimer(signal.ITIMER_REAL, *timer)
-
-
-def _prepared(package: str, station: Station) -> Callable[[], None]:
-    """The loop that the package's ``main`` would run in a process of its own."""
-    module = importlib.import_module(f"{package}.__main__")
-    with mock.patch.object(module, "run_role") as run_role:
-        module.main()
-    role, prepare = run_role.call_args.args
-    assert role == package
-    loop: Callable[[], None] = prepare(station)
-    return loop
 
 
 class RawGuest:
@@ -185,8 +173,8 @@ class Board:
         pairs = {role: Channel.pair() for role in ROLES}
         self.controls = {role: pair[0] for role, pair in pairs.items()}
         self._ends = {role: pair[1] for role, pair in pairs.items()}
-        self._loops["vmm"] = _prepared("vmm", self.station("vmm"))
-        self._loops["vmapp"] = _prepared("vmapp", self.station("vmapp"))
+        self._loops["vmm"] = prepared("vmm", self.station("vmm"))
+        self._loops["vmapp"] = prepared("vmapp", self.station("vmapp"))
         signal.signal(IRQ_SIGNAL, self._on_irq_signal)
         self.bells["vmm"].on_ring = self.run_vmm
         self.bells["vmm"].on_sleep = self._wake_vmapp

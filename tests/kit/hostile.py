@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from lab.child import spawn_python
 from lab.stack import Stack
 from machine.counters import indices
 from machine.lance.state import STATE_WORDS
 from machine.layout import COUNTER_PAGE_BYTES, LANCE_OFFSET, PORT_TABLE, WORLD_BYTES
 from machine.shm import attach
+from tests.kit.impostor import ImpostorStack, module_program
 
-__all__ = ["Canary", "HostileStack"]
+__all__ = ["Canary", "hostile_guest"]
 
-_ROOT: Final = Path(__file__).parents[2]
 _PATTERN: Final = 0xC0FFEE_5EED_C0DE
 
 
-class HostileStack(Stack):
-    """Like Stack; its guest attacks for ``seconds``, then sends the event "sane"."""
-
-    def __init__(self, *arguments: Any, seed: int, seconds: float) -> None:
-        super().__init__(*arguments)
-        self._guest_arguments = (str(seed), str(seconds))
-
-    def _spawn(self, role: str) -> None:
-        if role != "guest":
-            super()._spawn(role)
-            return
-        words = ("-P", "-m", "tests.kit.hostile_guest", *self._guest_arguments)
-        fds = self.keeper.of(role).values()
-        environment = os.environ | {"PYTHONPATH": str(_ROOT)}
-        self._children[role] = spawn_python(role, words, fds, environment=environment)
+def hostile_guest(seed: int, seconds: float) -> Callable[..., Stack]:
+    """Makes a Stack whose guest attacks for ``seconds``, then sends the event "sane"."""
+    guest = module_program("tests.kit.hostile_guest", str(seed), str(seconds))
+    return partial(ImpostorStack, programs={"guest": guest})
 
 
 class Canary:
