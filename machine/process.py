@@ -223,10 +223,17 @@ def leave_network() -> None:
 def drop_privileges() -> None:
     """Becomes an unprivileged user for good: no capability, no file of anybody's, no way back.
 
-    Without privilege to begin with (unit tests), only the way back is closed.
+    Without privilege to begin with (unit tests), only the way back is closed. SetupError where there is no such user to
+    become, as in a user namespace that maps root alone.
     """
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)  # the kernel clears every capability set with the last uid 0
+        try:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)  # the kernel clears every capability set with the last uid 0
+        except OSError as error:
+            raise SetupError(
+                f"cannot give up root's rights and become user {NOBODY}: {error.strerror}; in a user namespace, "
+                "map that user and group"
+            ) from None
     _prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1))

@@ -429,3 +429,25 @@ def test_the_loop_shares_the_pages():
         poll = select.poll()
         poll.register(made.control.fileno(), select.POLLIN)
         assert not poll.poll(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user namespace")
+def test_no_user_to_become():
+    """In a user namespace that maps root alone: one line that says what is missing, and no traceback."""
+    report = output("""
+        import ctypes, os
+        from machine.errors import SetupError
+        from machine.process import drop_privileges
+        if ctypes.CDLL(None).unshare(0x10000000):
+            print("cannot give up: no namespaces; map that user")
+        else:
+            with open("/proc/self/uid_map", "w") as file:
+                file.write("0 0 1")
+            try:
+                drop_privileges()
+            except SetupError as error:
+                print(error)
+    """)
+    assert report.startswith("cannot give up")
+    assert report.endswith("map that user and group") or "no namespaces" in report
+    assert "\n" not in report
