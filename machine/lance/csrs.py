@@ -132,11 +132,12 @@ _EN124: Final = Gate(CSR_SPACE, 4, bits.CSR4_EN124, "CSR4.EN124")
 
 
 def _one(index: int, name: str, meaning: str, mask: int = 0xFFFF, *, reset: int = 0, s_reset: int = 0,
-         cached: int = 0) -> Register:  # fmt: skip
+         cached: int = 0, behaviour: str = "plain") -> Register:  # fmt: skip
     """A register that is one number, writable while STOP or SPND."""
     fields = whole(name, SPND, meaning, mask)
     title = meaning[0].upper() + meaning[1:]
-    return Register(CSR_SPACE, index, title, fields, reset=reset, s_reset=s_reset, cached=cached)
+    return Register(CSR_SPACE, index, title, fields, reset=reset, s_reset=s_reset, cached=cached,
+                    behaviour=behaviour)  # fmt: skip
 
 
 def _address(index: int, name: str, meaning: str, *, cached: int = 0) -> Iterator[Register]:
@@ -211,8 +212,9 @@ def _table() -> Iterator[Register]:
                cached=0xFFFF)  # fmt: skip
     yield _one(74, "XMTRC", "transmit ring counter, two's complement; CSR78 is the first descriptor", reset=0xFFFF,
                cached=0xFFFF)  # fmt: skip
-    yield _one(76, "RCVRL", "receive ring length, two's complement", reset=0xFFFF, cached=0xFFFF)
-    yield _one(78, "XMTRL", "transmit ring length, two's complement", reset=0xFFFF, cached=0xFFFF)
+    for index, name, ring, counter in ((76, "RCVRL", "receive", 72), (78, "XMTRL", "transmit", 74)):
+        meaning = f"{ring} ring length, two's complement; a write sets CSR{counter} too, so that the ring begins anew"
+        yield _one(index, name, meaning, reset=0xFFFF, cached=0xFFFF, behaviour="ring-length")
     yield _named(80, "DMA transfer counter and FIFO watermarks", _FIFO, reset=0x1410, s_reset=0xFFFF)
     yield _one(82, "DMABAT", "bus activity timer, in 0.1 us")
     yield from _address(84, "DMABA", "address of the DMA access")

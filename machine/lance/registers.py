@@ -34,14 +34,15 @@ _PORTS: Final = """## Ports
 
 | port | WIO (16-bit) | DWIO (32-bit) |
 |---|---|---|
-| APROM | 0x00-0x0F, bytes and aligned words | 0x00-0x0F, aligned double words |
+| APROM | 0x00-0x0F, bytes and aligned words | 0x00-0x0F, bytes and aligned words (reads only), aligned double words |
 | RDP | 0x10 | 0x10 |
 | RAP | 0x12 | 0x14 |
 | RESET (a read performs S_RESET) | 0x14 | 0x18 |
 | BDP | 0x16 | 0x1C |
 
 A 32-bit write to offset 0x10 in WIO switches to DWIO; only H_RESET switches back. An access of another width
-reads all ones and writes nothing.
+reads all ones and writes nothing. RDP has 16 bits in DWIO, too, and 0 above them; but CSR88 reads there as the whole
+chip ID, 0x02621003.
 """
 
 
