@@ -92,7 +92,7 @@ class RangeTable(Generic[_T]):
         return found
 
     def touching(self, base: int, end: int) -> list[_T]:
-        """The ranges that have an address in common with [base, end), in no particular order."""
+        """The ranges that have an address in common with [base, end), which is not empty, in no particular order."""
         found: list[_T] = []
         for size, ranges in self._classes.items():
             first, last = _between(ranges, base - (1 << size), end)
