@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from itertools import pairwise
 from typing import NamedTuple
 
 __all__ = ["Segment", "Window", "visible"]
@@ -45,7 +46,7 @@ def visible(windows: list[Window], low: int, high: int) -> Iterator[Segment]:
     edges = sorted({low, high, *(edge for w in windows for edge in (w.base, w.end) if low < edge < high)})
     coming = sorted(windows, key=lambda w: w.base, reverse=True)
     open_windows: list[tuple[int, Window]] = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         while coming and coming[-1].base <= start:
             window = coming.pop()
             heappush(open_windows, (-window.number, window))

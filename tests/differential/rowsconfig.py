@@ -58,7 +58,7 @@ ROWS: Final = (
         "The latency timer takes no writes.",
         "PCI configuration, latency timer: read/write.",
         Verdict.MISSING,
-        checked="Am79C970, p. 84: a working register; 86Box and VirtualBox store it",
+        checked="Am79C970, p. 84: a working register; 86Box stores it",
         reads=lambda c, value: _as_ours(c, value, _LATENCY_TIMER, 0xFF),
     ),
     KnownError(

@@ -39,7 +39,7 @@ ROWS: Final = (
         "dwio-after-reset",
         "S_RESET goes back to 16-bit ports.",
         "BCR18: DWIO is cleared by H_RESET, and not affected by S_RESET.",
-        checked="86Box and VirtualBox keep DWIO; FreeBSD's if_pcn.c: only a hardware reset leaves it",
+        checked="86Box keeps DWIO; FreeBSD's if_pcn.c: only a hardware reset leaves it",
         after=_dwio_again,
     ),
     KnownError(
@@ -60,7 +60,7 @@ ROWS: Final = (
         "ring-at-zero",
         "A ring at address 0 is no ring.",
         "Init block, RDRA and TDRA: any address; 0 is one.",
-        checked="MAME's am79c90.cpp takes any address; 86Box and VirtualBox do as QEMU",
+        checked="MAME's am79c90.cpp takes any address; 86Box does as QEMU",
         ends=_ring_at_zero,
     ),
 )

@@ -76,7 +76,7 @@ ROWS: Final = (
         "lcar-tint",
         "With TOKINTD a frame that is lost for want of a link gives no TINT.",
         "CSR5: TOKINTD suppresses TINT for successful transmissions only.",
-        checked="86Box and VirtualBox: ERR gives a TINT in spite of TOKINTD",
+        checked="86Box: ERR gives a TINT in spite of TOKINTD",
         hidden=_quiet_loss,
     ),
     KnownError(
@@ -91,7 +91,7 @@ ROWS: Final = (
         "With TMAULOOP external loopback works without a link.",
         "BCR2: TMAULOOP lets external loopback pass the transceiver; of the link nothing is said.",
         Verdict.OPEN,
-        checked="neither 86Box, VirtualBox nor MAME knows the bit",
+        checked="neither 86Box nor MAME knows the bit",
         ends=_coax_loop,
     ),
 )

@@ -196,16 +196,16 @@ ROWS: Final = (
     KnownError(
         "tmd-left-overs",
         "ERR, MORE, ONE, DEF and TMD2 stay as the driver left them.",
-        "TMD1, TMD2: the chip sets these bits, and the host clears them; ours writes them all when it gives a TMD back.",
+        "TMD1, TMD2: the chip sets these bits, and the host clears them; ours writes all of them.",
         Verdict.OPEN,
-        checked="data sheet of the family: set by the chip, cleared by the host; 86Box and MAME leave them, as QEMU does",
+        checked="data sheet, p. 163-164, of RMDs: set by the chip, cleared by the host; 86Box and MAME leave them",
         word=_left_over,
     ),
     KnownError(
         "ltint",
         "LTINTEN without TOKINTD changes nothing: every TMD gives a TINT. With both, LTINT counts in every TMD.",
         "CSR5: with LTINTEN a frame gives a TINT only if LTINT is set in its last TMD.",
-        checked="OpenBSD's if_pcn.c sets LTINTEN alone, and LTINT in the TMDs that are to interrupt; 86Box does as QEMU",
+        checked="OpenBSD's if_pcn.c sets LTINTEN alone, and LTINT in some TMDs; 86Box does as QEMU",
         surplus=lambda c: bits.CSR0_TINT if c.now(5, bits.CSR5_LTINTEN) else 0,
     ),
     KnownError(
@@ -213,7 +213,7 @@ ROWS: Final = (
         "With TOKINTD a TMD without STP is skipped silently.",
         "CSR5: TOKINTD suppresses TINT for successful transmissions; skipping is not mentioned. Ours gives a TINT.",
         Verdict.OPEN,
-        checked="86Box gives a TINT unless TOKINTD; MAME's am79c90.cpp gives none",
+        checked="86Box and MAME give none either; no driver read for this leaves such a TMD",
         hidden=_skip_tint,
     ),
     KnownError(
@@ -221,7 +221,7 @@ ROWS: Final = (
         "A TMD whose ONES are not 1111 counts as not owned.",
         "TMD1: ONES must be written as ones; the chip does not check them.",
         Verdict.OPEN,
-        checked="Am79C965, p. 172: written by the host, not changed; 86Box and VirtualBox do as QEMU, MAME as ours",
+        checked="Am79C965, p. 172, of RMDs: not changed by the chip; 86Box does as QEMU, MAME takes them for length",
         ends=_must_be_ones,
     ),
     KnownError(

@@ -31,8 +31,7 @@ class InitBlock:
 
 
 def fetch(memory: GuestMemory, address: int, wide: bool) -> InitBlock | None:
-    """Reads the block at guest address ``address`` (``wide``: its 32-bit form); None if any of it
-    is out of reach."""
+    """Reads the block at guest address ``address`` (``wide``: its 32-bit form); None if a byte is out of reach."""
     block = memory.read(address, _BYTES_32 if wide else _BYTES_16)
     if block is None:
         return None

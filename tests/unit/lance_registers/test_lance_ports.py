@@ -97,7 +97,7 @@ def test_dwio_is_no_plain_bit(chip: RegisterFile) -> None:
 
 
 def test_chip_id_is_whole_in_dwio(chip: RegisterFile) -> None:
-    """CSR88 read in 32 bits is the whole chip ID, by which BSD's drivers know a 970A; in 16 bits it is the lower half."""
+    """CSR88 read in 32 bits is the whole chip ID, by which BSD's drivers know a 970A; in 16 bits, its lower half."""
     assert chip.read_csr(88) == 0x1003
     to_dwio(chip)
     chip.write(0x14, 4, 88)
