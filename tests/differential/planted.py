@@ -80,6 +80,7 @@ PLANTED: Final[dict[str, list[Step]]] = {
     "stop-alone": [_csr(0, 0x0044)],
     "txon-after-stop": [*_boot(), _STOP],
     "tdmd-while-suspended": [*_boot(csr4=_DPOLL), _csr(5, 1), _tmd(0, 100), _KICK],
+    "magic-packet": [*_boot(), _csr(5, 0x0006), _tmd(0, 100)],
     "tdmd-stays": [*_boot(csr4=_DPOLL), _KICK],
     "init-while-started": [*_boot(), _STOP, _STRT, _block(mode=0x0002), _csr(0, 0x0001)],
     "uint": [_csr(4, 0x0195)],

@@ -75,6 +75,11 @@ def _suspended_seen(c: Context, value: int) -> int:
     return value | c.csr(0) & bits.CSR0_TDMD if c.reads(CSR, 0) and c.now(5, bits.CSR5_SPND) else value
 
 
+def _falls_asleep(c: Context) -> bool:
+    value = c.access.value if c.access else None
+    return c.writes(CSR, 5) and value is not None and value & bits.CSR5_MAGIC == bits.CSR5_MAGIC
+
+
 def _sends(c: Context) -> bool:
     """QEMU would send a frame, and so clear TDMD, if it looked at its ring now."""
     if c.carrier_lost:
@@ -166,6 +171,14 @@ ROWS: Final = (
         gives=_suspended,
         after=_resumed,
         reads=_suspended_seen,
+    ),
+    KnownError(
+        "magic-packet",
+        "MPEN and MPMODE do nothing.",
+        "CSR5: with both of them the chip neither sends nor receives, and waits for a magic packet.",
+        Verdict.MISSING,
+        checked="Am79C961A, p. 84: normal activity is suspended; 86Box does as QEMU",
+        skips=_falls_asleep,
     ),
     KnownError(
         "tdmd-stays",

@@ -50,8 +50,13 @@ class Scatter:
             return None
         return place if place[0][place[1] + self.ring.layout.status] & RMD1_OWN else None
 
-    def store(self, frame: memoryview, flags: int) -> bool:
-        """Spreads ``frame`` over the RMDs, ``flags`` (RMD1 bits) into the last; False if they did not hold it."""
+    def store(self, frame: memoryview, flags: int, lead: int = 0) -> bool:
+        """Spreads ``frame`` over the RMDs, ``flags`` (RMD1 bits) into the last; False if they did not hold it.
+
+        ``lead``: zeros that come before it, and are not counted in MCNT (RCVALGN; the chip's are random).
+        """
+        if lead:
+            frame = memoryview(bytes(lead) + frame)
         ring, size = self.ring, len(frame)
         place = self.owned(ring.position)
         start, begin = 0, RMD1_STP
@@ -63,7 +68,7 @@ class Scatter:
                 self._hand_back(place, begin | RMD1_ERR | RMD1_OFLO)
                 return False
             if end == size:
-                self._hand_back(place, begin | RMD1_ENP | flags, size)
+                self._hand_back(place, begin | RMD1_ENP | flags, size - lead)
                 return True
             # In a ring of one the next RMD is this one, which still looks owned: hence the length.
             following = self.owned(ring.position) if self.budget > 0 and ring.length > 1 else None

@@ -20,7 +20,6 @@ from machine.lance.bits import (
     CSR0_TXON,
     CSR3_DXSUFLO,
     CSR5_LTINTEN,
-    CSR5_SPND,
     CSR5_TOKINTD,
     TMD1_BCNT,
     TMD1_ENP,
@@ -31,6 +30,7 @@ from machine.lance.bits import (
     TMD2_BUFF,
     TMD2_UFLO,
 )
+from machine.lance.core import is_quiet
 from machine.lance.pci import BUS_MASTER, COMMAND_WORD
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
@@ -89,9 +89,9 @@ class Transmitter:
 
     @property
     def enabled(self) -> bool:
-        """Transmitter on, not suspended, and allowed on the bus."""
+        """Transmitter on, not suspended or asleep, and allowed on the bus."""
         words = self._words
-        return bool(words[CSR] & CSR0_TXON and not words[CSR + 5] & CSR5_SPND and words[COMMAND_WORD] & BUS_MASTER)
+        return bool(words[CSR] & CSR0_TXON and words[COMMAND_WORD] & BUS_MASTER) and not is_quiet(words[CSR + 5])
 
     @property
     def waiting(self) -> bool:

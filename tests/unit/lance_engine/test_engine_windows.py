@@ -84,7 +84,7 @@ def test_a_receive_buffer_across_an_edge(before: int) -> None:
 
 @pytest.mark.parametrize("fits", [True, False])
 def test_the_tail_of_a_receive_buffer_in_a_hole(fits: bool) -> None:
-    """Only the frame's own bytes count: up to the last one before a hole it is stored; one more is MERR, and changes none."""
+    """Only a frame's bytes count: up to the last one before a hole it is stored; one more is MERR, and stores none."""
     rig = paged(holes=[EDGE])
     rig.boot()
     data = frame(200 if fits else 201)
