@@ -146,9 +146,11 @@ class Ends:
     memory: GuestMemory
     windows: DmaWindows
 
-    def change(self, kind: int, *rest: int, writable: bool = True, fd: int | None = None) -> int:
+    def change(
+        self, kind: int, address: int = 0, size: int = 0, offset: int = 0, *, writable: bool = True, fd: int | None = None
+    ) -> int:
         """Sends a change and has it taken over: the errno."""
-        self.vmm.send(Change(kind, *rest, writable=writable), fd)
+        self.vmm.send(Change(kind, address, size, offset, writable), fd)
         return self.windows.take()
 
 
