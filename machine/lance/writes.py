@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from machine.lance import bits, state
-from machine.lance.core import LanceCore, is_quiet
+from machine.lance.core import LanceCore
 from machine.lance.plans import BCR_PLANS, CSR_PLANS, WritePlan
 
 __all__ = ["BCR_WRITERS", "CSR_WRITERS", "EFFECT_INIT", "EFFECT_TRANSMIT", "Writer"]
@@ -113,12 +113,15 @@ def _features(chip: LanceCore, plan: WritePlan, value: int) -> int:
 
 
 def _control(chip: LanceCore, plan: WritePlan, value: int) -> int:
-    """CSR5: SPND and magic packet mode count at once; their end lets a waiting TDMD, or the next poll, go ahead."""
+    """CSR5: SPND takes effect at once; its end lets a waiting TDMD, or the next poll, go ahead.
+
+    So does magic packet mode, whose end waits for the next poll or demand: what it interrupts is not in a hurry.
+    """
     words = chip.words
-    was_quiet = is_quiet(words[_CSR5])
+    was_suspended = words[_CSR5] & bits.CSR5_SPND
     _plain(chip, plan, value)
     chip.update_irq()
-    resumed = was_quiet and not is_quiet(value) and words[_CSR0] & bits.CSR0_TXON
+    resumed = was_suspended and not value & bits.CSR5_SPND and words[_CSR0] & bits.CSR0_TXON
     if resumed and (words[_CSR0] & bits.CSR0_TDMD or not words[_CSR4] & bits.CSR4_DPOLL):
         return EFFECT_TRANSMIT
     return 0

@@ -94,6 +94,7 @@ def test_asleep_it_neither_sends_nor_receives(rig: Rig) -> None:
     assert rig.csr(0) & TDMD
     assert not rig.csr(5) & MPINT
     rig.write_csr(5, MPMODE)
+    rig.engine.poll()
     assert rig.port.sent == [frame(100)]
     assert not rig.get(TX, 0).owned
     rig.port.waiting.append(frame(200))
