@@ -21,7 +21,18 @@ from typing import Final, TypeVar
 from machine.errors import ConfigError, NetworkError, StackError
 from netbackend.refusal import refusal
 
-__all__ = ["NamespaceId", "check_stack_name", "create", "enter", "identity", "namespace_name", "path", "remove", "run"]
+__all__ = [
+    "NamespaceId",
+    "check_stack_name",
+    "create",
+    "enter",
+    "identity",
+    "namespace_name",
+    "path",
+    "remove",
+    "run",
+    "run_in",
+]
 
 T = TypeVar("T")
 
@@ -129,11 +140,16 @@ def enter(name: str) -> None:
     except FileNotFoundError:
         raise StackError(f"there is no network namespace {name}; is the stack up?") from None
     try:
+        _enter(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _enter(fd: int, name: str) -> None:
+    try:
         _call("setns", fd, _CLONE_NEWNET)
     except OSError as error:
         raise refusal(f"enter network namespace {name}", error.errno) from None
-    finally:
-        os.close(fd)
 
 
 def run(name: str, function: Callable[[], T]) -> T:
@@ -144,6 +160,16 @@ def run(name: str, function: Callable[[], T]) -> T:
 
     def inside() -> T:
         enter(name)
+        return function()
+
+    return _in_thread(inside)
+
+
+def run_in(fd: int, function: Callable[[], T]) -> T:
+    """``run``, for a namespace of which there is a descriptor and, for all the caller knows, no name."""
+
+    def inside() -> T:
+        _enter(fd, f"(descriptor {fd})")
         return function()
 
     return _in_thread(inside)
