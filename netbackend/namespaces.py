@@ -55,9 +55,25 @@ _THIS_THREAD: Final = "/proc/thread-self/ns/net"  # /proc/self would be the main
 
 # What a new namespace takes over from this machine, or from the kernel's defaults, and what every stack has instead.
 _SETTINGS: Final = (
-    # Nobody solicits routers or announces itself: an idle network is silent.
-    ("ipv6/conf/all/disable_ipv6", "1"),
-    ("ipv6/conf/default/disable_ipv6", "1"),
+    # IPv6 is on, and an idle network is silent all the same: nobody solicits routers, believes one or asks whether
+    # its address is taken (the plan sees to that; and an address in doubt cannot be used for a second or two). Groups
+    # are reported twice at once when they are joined, and not once more a second later.
+    *(
+        (f"ipv6/conf/{which}/{setting}", value)
+        for which in ("all", "default")
+        for setting, value in (
+            ("disable_ipv6", "0"),
+            ("addr_gen_mode", "0"),  # link-local addresses are made of the MAC (RFC 4291, appendix A)
+            ("use_tempaddr", "0"),
+            ("accept_ra", "0"),
+            ("autoconf", "0"),
+            ("router_solicitations", "0"),
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+            ("mldv1_unsolicited_report_interval", "1"),  # ms
+            ("mldv2_unsolicited_report_interval", "1"),
+        )
+    ),
     # Throughput must not depend on the machine's choice. Reno is built into every kernel, it is what the paper's
     # machines ran, and at round trips below 1 ms CUBIC behaves like it.
     ("ipv4/tcp_congestion_control", "reno"),
