@@ -13,28 +13,26 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from pyroute2.netlink.exceptions import NetlinkError
-
+from machine.errors import NetworkError
 from netbackend.links import Session, existing
+from netbackend.shaping import shape, swallow
 
 __all__ = ["await_reports", "has_ipv6", "mute", "unmute", "without_ipv6"]
 
 # Both reports go 2 to 3 timer ticks after they are due (net/ipv6/mcast.c), a tick being 10 ms at the longest; that
 # the second one is due at once is a setting of all our namespaces.
 _REPORTS_SECONDS: Final = 0.07
-_ROOT: Final = 0xFFFFFFFF  # TC_H_ROOT
 
 
 def mute(connection: Session, name: str) -> None:
     """From now on the link called ``name`` sends nothing. A kernel that cannot is one whose network begins noisily."""
-    with suppress(NetlinkError):
-        connection.tc("add", "blackhole", existing(connection, name).index, parent=_ROOT)
+    with suppress(NetworkError):
+        swallow(connection, existing(connection, name))
 
 
 def unmute(connection: Session, name: str) -> None:
     """Ends ``mute``; the link has its usual queueing discipline again."""
-    with suppress(NetlinkError):
-        connection.tc("del", index=existing(connection, name).index, parent=_ROOT)
+    shape(connection, existing(connection, name), None)
 
 
 def await_reports() -> None:

@@ -124,7 +124,6 @@ class Network:
         plan = self.plan
         with links.session() as connection:
             links.add_bridge(connection, BRIDGE, plan.host.mac)
-            self._settle_station(connection, "host", mtu=plan.mtu)
             self.host_tap = open_tap(HOST_TAP)
             self._add_veth(connection, WIRE, plan.wire_mac, plan.peer)
             self._add_veth(connection, NATIVE_PORT, plan.native_port_mac, plan.native)
@@ -135,6 +134,8 @@ class Network:
             self._settle(connection, "host", HOST_TAP, master=master, **tap)
             for port in (WIRE, NATIVE_PORT):
                 self._settle(connection, "host", port, master=master)
+            # Last: a bridge without a port that is up has no carrier, and what it says then counts as lost.
+            self._settle_station(connection, "host", mtu=plan.mtu)
 
     def _add_veth(self, connection: Session, name: str, mac: str, station: Station) -> None:
         fd = os.open(namespaces.path(station.namespace), os.O_RDONLY | os.O_CLOEXEC)
