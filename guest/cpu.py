@@ -9,13 +9,13 @@ Either way the handler runs between two instructions of the code it interrupts, 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
+from guest.events import Events
 from machine import ring, signalpipe
 from machine.counters import GUEST, indices
 from machine.errors import ControlError
@@ -168,7 +168,7 @@ class Cpu:
 
     # -- HLT ------------------------------------------------------------------------------------------------
 
-    def hlt(self, events: select.poll) -> None:
+    def hlt(self, events: Events) -> None:
         """STI; HLT: sleeps until an interrupt is delivered or ``events`` (poll, in ms) reports a guest event.
 
         ``events`` must have the wake descriptor registered. A guest event is one inside the guest machine
@@ -194,7 +194,7 @@ class Cpu:
         self._in_trap = False
         self.sti()
 
-    def _sleep(self, events: select.poll, base: int) -> None:
+    def _sleep(self, events: Events, base: int) -> None:
         gate, wake_fd = self._gate, self._wake_fd
         while gate[base] != COMPLETE:
             ready = events.poll()

@@ -21,7 +21,18 @@ from typing import Final, TypeVar
 from machine.errors import ConfigError, NetworkError, StackError
 from netbackend.refusal import refusal
 
-__all__ = ["NamespaceId", "check_stack_name", "create", "enter", "identity", "namespace_name", "path", "remove", "run"]
+__all__ = [
+    "NamespaceId",
+    "check_stack_name",
+    "create",
+    "enter",
+    "identity",
+    "namespace_name",
+    "path",
+    "remove",
+    "run",
+    "run_in",
+]
 
 T = TypeVar("T")
 
@@ -44,9 +55,25 @@ _THIS_THREAD: Final = "/proc/thread-self/ns/net"  # /proc/self would be the main
 
 # What a new namespace takes over from this machine, or from the kernel's defaults, and what every stack has instead.
 _SETTINGS: Final = (
-    # Nobody solicits routers or announces itself: an idle network is silent.
-    ("ipv6/conf/all/disable_ipv6", "1"),
-    ("ipv6/conf/default/disable_ipv6", "1"),
+    # IPv6 is on, and an idle network is silent all the same: nobody solicits routers, believes one or asks whether
+    # its address is taken (the plan sees to that; and an address in doubt cannot be used for a second or two). Groups
+    # are reported twice at once when they are joined, and not once more a second later.
+    *(
+        (f"ipv6/conf/{which}/{setting}", value)
+        for which in ("all", "default")
+        for setting, value in (
+            ("disable_ipv6", "0"),
+            ("addr_gen_mode", "0"),  # link-local addresses are made of the MAC (RFC 4291, appendix A)
+            ("use_tempaddr", "0"),
+            ("accept_ra", "0"),
+            ("autoconf", "0"),
+            ("router_solicitations", "0"),
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+            ("mldv1_unsolicited_report_interval", "1"),  # ms
+            ("mldv2_unsolicited_report_interval", "1"),
+        )
+    ),
     # Throughput must not depend on the machine's choice. Reno is built into every kernel, it is what the paper's
     # machines ran, and at round trips below 1 ms CUBIC behaves like it.
     ("ipv4/tcp_congestion_control", "reno"),
@@ -129,11 +156,16 @@ def enter(name: str) -> None:
     except FileNotFoundError:
         raise StackError(f"there is no network namespace {name}; is the stack up?") from None
     try:
+        _enter(fd, name)
+    finally:
+        os.close(fd)
+
+
+def _enter(fd: int, name: str) -> None:
+    try:
         _call("setns", fd, _CLONE_NEWNET)
     except OSError as error:
         raise refusal(f"enter network namespace {name}", error.errno) from None
-    finally:
-        os.close(fd)
 
 
 def run(name: str, function: Callable[[], T]) -> T:
@@ -144,6 +176,16 @@ def run(name: str, function: Callable[[], T]) -> T:
 
     def inside() -> T:
         enter(name)
+        return function()
+
+    return _in_thread(inside)
+
+
+def run_in(fd: int, function: Callable[[], T]) -> T:
+    """``run``, for a namespace of which there is a descriptor and, for all the caller knows, no name."""
+
+    def inside() -> T:
+        _enter(fd, f"(descriptor {fd})")
         return function()
 
     return _in_thread(inside)

@@ -22,6 +22,7 @@ __all__ = [
     "check_interface_name",
     "disable_host_interrupts",
     "enable_host_interrupts",
+    "interface_of",
     "keep",
     "open_tap",
 ]
@@ -34,6 +35,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # no '%': the kernel t
 # linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETPERSIST: Final = 0x400454CB
+_TUNGETIFF: Final = 0x800454D2
+_SIOCGSKNS: Final = 0x894C  # linux/sockios.h; of a TAP since Linux 5.0
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
@@ -73,6 +76,20 @@ def keep(fd: int, kept: bool) -> None:
         fcntl.ioctl(fd, _TUNSETPERSIST, int(kept))
     except OSError as error:
         raise refusal("change how long the TAP lives", error.errno) from None
+
+
+def interface_of(fd: int) -> tuple[str, int]:
+    """The name of the TAP's interface, and a new descriptor of the network namespace that it is in.
+
+    For whoever has inherited ``fd`` and lives elsewhere. Needs privilege; SetupError without, NetworkError if ``fd``
+    is not a TAP.
+    """
+    try:
+        name, _ = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
+        namespace = fcntl.ioctl(fd, _SIOCGSKNS)
+    except OSError as error:
+        raise refusal("find the TAP's interface", error.errno) from None
+    return name.rstrip(b"\0").decode("ascii", "replace"), namespace
 
 
 def _open_device(flags: int) -> int:
