@@ -32,9 +32,8 @@ def clean(directory: RunDirectory, record: Record) -> None:
     if record["settings"].get("profiling"):
         remove_maps(identity["pid"] for identity in record["processes"].values())
     topology.remove(record["network"])
-    for name in record["planned"]:
-        # None of these existed when the record was begun. What is left of them was made, but not yet entered.
-        namespaces.remove(name)
+    for name, made in topology.left_of(record["network"], record["planned"]).items():
+        namespaces.remove(name, made)  # none of these existed when the record was begun
     _remove_shared_memory(record["supervisor"])
     _remove_socket(record["settings"].get("socket"))
 

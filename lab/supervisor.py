@@ -30,7 +30,7 @@ from netbackend import namespaces
 from netbackend.pcapng import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import Network, build, set_link_rate
+from netbackend.topology import Network, build, left_of, set_link_rate
 
 __all__ = ["Supervisor"]
 
@@ -272,7 +272,7 @@ class Supervisor:
             client.close()
         if not self._record:  # never begun: any record there is an earlier supervisor's
             self.directory.release(keep_record=self.directory.recorded)
-        elif any(namespaces.identity(name) is not None for name in self._record["planned"]):
+        elif left_of(self._record["network"], self._record["planned"]):
             self.directory.release(keep_record=True)
         elif self._epitaph and self._record["state"] == "running" and error is not None:
             reason = str(error) if isinstance(error, WorldswitchError) else f"a defect: {error!r}"
