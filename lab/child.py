@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lab.become import TERMINAL_SIGNALS
 from lab.perfsupport import INTERPRETER_OPTIONS
+from lab.stops import signal_name
 from machine.control import Channel
 from machine.errors import ControlError
 
@@ -71,7 +72,7 @@ def spawn_program(
 def epitaph(child: Child, last_words: str = "") -> str:
     """One line on a process that has ended, its own last words included; ``last_words``: those of a program."""
     status = child.process.returncode
-    how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
     if last_words:
         how += f": {last_words}"
     with contextlib.suppress(ControlError):
@@ -79,13 +80,6 @@ def epitaph(child: Child, last_words: str = "") -> str:
         if message is not None and "message" in message:
             how += f": {message['message']}"
     return f"process {child.role} (pid {child.process.pid}) {how}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal other than the first and the last has no name
-        return f"signal {number}"
 
 
 def reap(children: Iterable[Child], seconds: float) -> None:

@@ -85,6 +85,7 @@ class Supervisor:
             up()
             self._stops.watch(None)
             self._serve(stack, listener)
+            self._stops.check_usual()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Stack]:

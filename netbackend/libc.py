@@ -1,4 +1,4 @@
-"""The few calls of the C library that Python has no function for: namespaces and mounts. Numbers are linux/mount.h's."""
+"""Calls of the C library that Python has no function for: namespaces and mounts. Numbers are linux/mount.h's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def call(function: str, *arguments: object) -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int) -> None:
-    """mount(2) without options of the file system's own; OSError if the kernel refuses."""
+    """Mounts, without options of the file system's own; OSError if the kernel refuses."""
     call("mount", os.fsencode(source), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), None)
 
 
