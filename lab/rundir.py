@@ -114,6 +114,8 @@ class RunDirectory:
             new.write_bytes(msgpack.packb(record | {"version": _VERSION}))
             new.replace(self._record)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
             raise SetupError(f"cannot write {self._record}: {error.strerror}") from None
 
     def forget(self) -> None:

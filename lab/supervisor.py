@@ -7,7 +7,6 @@ supervisor that was killed leaves nothing that ``lab.recovery`` does not find.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import select
 import socket
@@ -16,11 +15,11 @@ from typing import Final
 
 from lab import processes, recovery, status
 from lab.foreign import foreign_guest
-from lab.livechange import CABLE, changed
+from lab.liveset import set_live
 from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
 from lab.stops import StopRequests
-from lab.tracing.switch import serve_trace
+from lab.tracing.switch import TraceService
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
@@ -30,7 +29,7 @@ from netbackend import namespaces
 from netbackend.pcapng import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import Network, build, left_of, set_link_rate
+from netbackend.topology import Network, build, left_of
 
 __all__ = ["Supervisor"]
 
@@ -62,6 +61,7 @@ class Supervisor:
         self._stack: Stack | None = None
         self._network: Network | None = None
         self._clients: dict[int, Channel] = {}
+        self._tracing = TraceService()
 
     def run(self, claimed: Callable[[], None], up: Callable[[], None]) -> None:
         """Returns when somebody asked it to end. ``claimed`` is called when the name is its own, ``up`` at "go".
@@ -205,6 +205,8 @@ class Supervisor:
             poll.unregister(control.fileno())
         elif message.get("event") == "notice":
             self._say(f"{role}: {message.get('message')}")
+        elif message.get("event") == "set" and self._stack is not None:  # late: nobody waits for it any more
+            self._stack.requests.note(role, message)
 
     def _accept(self, listener: socket.socket, poll: select.poll) -> None:
         try:
@@ -231,7 +233,12 @@ class Supervisor:
             client.close()
 
     def _answer(self, request: Message, stack: Stack) -> Message:
-        answers = {"status": self._measure, "set": self._change, "registers": self._registers, "trace": serve_trace}
+        answers = {
+            "status": self._measure,
+            "set": self._change,
+            "registers": self._registers,
+            "trace": self._tracing.serve,
+        }
         answer = answers.get(str(request.get("command")))
         try:
             if answer is None:
@@ -247,23 +254,25 @@ class Supervisor:
         return {"event": "registers", "text": describe(stack.lance)}
 
     def _change(self, request: Message, stack: Stack) -> Message:
-        """New settings, and the cable, while the stack runs (``lab.livechange``)."""
-        changes = request.get("changes", {})
-        settings = changed(self.settings, changes)
-        if settings.link != self.settings.link:
-            set_link_rate(self._record["network"], parse_rate(settings.link))
-            self._note_settings(dataclasses.replace(self.settings, link=settings.link))
-        if settings != stack.settings:
-            stack.apply(settings)
-            self._note_settings(settings)
-        if CABLE in changes:
-            stack.plug(bool(changes[CABLE]))
+        """New settings, and the cable, while the stack runs."""
+        network = self._record["network"]
+        settings = set_live(request, stack, self.settings, network, self._note_settings, self._try)
         return {"event": "set", "settings": settings.as_map()}
 
     def _note_settings(self, settings: Settings) -> None:
-        self.settings = settings
+        """The record first: if it cannot be written, nothing has been noted."""
+        self.directory.save(self._record | {"settings": settings.as_map()})
         self._record["settings"] = settings.as_map()
-        self.directory.save(self._record)
+        self.settings = settings
+        if self._stack is not None:
+            self._stack.settings = settings
+
+    def _try(self, function: Callable[..., object], *arguments: object) -> None:
+        """Something for which nobody waits: a failure is only said."""
+        try:
+            function(*arguments)
+        except WorldswitchError as error:
+            self._say(f"what runs may not be what `worldswitch status` shows: {error}")
 
     # -- end --------------------------------------------------------------------------------------------------
 

@@ -72,15 +72,19 @@ def test_what_was_ignored_stays_ignored(number):
 
 def test_impatience_does_not_interrupt_the_clean_up():
     """The first signal interrupts; those that follow it while things are being removed do not."""
-    cleaned = False
-    with pytest.raises(Interruption) as caught, interruptible():
+    cleaned = []
+
+    def work():
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGQUIT)
-            cleaned = True
-    assert cleaned
+            cleaned.append(True)
+
+    with interruptible(), pytest.raises(Interruption) as caught:
+        work()
+    assert cleaned == [True]
     assert exit_status_of(caught.value) == 143
     assert exit_status_of(KeyboardInterrupt()) == 130
 
