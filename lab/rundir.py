@@ -7,6 +7,7 @@ control.sock   where the supervisor answers (``lab.client``)
 log            what a detached supervisor and its processes say
 guest/         a foreign guest's folder: its sockets (``lab.foreign``)
 console        what a foreign guest prints, unless it has the terminal
+spared         what `down` has decided on programs of the stack's machines: see ``lab.inhabitants``
 ============== ============================================================================================
 """
 
@@ -48,6 +49,7 @@ class RunDirectory:
         self.log = self.path / "log"
         self.guest = self.path / "guest"
         self.console = self.path / "console"
+        self.spared = self.path / "spared"
         self._record = self.path / "record.msgpack"
         self._lock = self.path / "lock"
         self._lock_fd = -1
@@ -129,7 +131,7 @@ class RunDirectory:
         self.socket.unlink(missing_ok=True)
         if not keep_record:
             shutil.rmtree(self.guest, ignore_errors=True)
-            for file in (self._record, self.path / "record.new", self.log, self.console, self._lock):
+            for file in (self._record, self.path / "record.new", self.log, self.console, self.spared, self._lock):
                 file.unlink(missing_ok=True)
             for directory in (self.path, self.path.parent):
                 with contextlib.suppress(OSError):  # not empty: of other stacks, or of somebody's own files

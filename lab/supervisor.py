@@ -112,7 +112,7 @@ class Supervisor:
         if left is not None:
             if state_of(left) == "dead":
                 self._say(f"the supervisor of the last stack {self.settings.name!r} was killed: cleaning up after it")
-            recovery.clean(self.directory, left)
+            recovery.clean(self.directory, left, self._say)
             self.directory.forget()
         planned = [station.namespace for station in self.plan.stations.values()]
         for name in planned:
@@ -137,6 +137,7 @@ class Supervisor:
             capture = open_capture(settings.pcap)
             undo.callback(os.close, capture)
         network = self._network = undo.enter_context(build(self.plan, parse_rate(settings.link), self._note_network))
+        undo.callback(recovery.end_inhabitants, self.directory, self._record, self._say)  # while they can be found
         mac = bytes.fromhex(self.plan.guest.mac.replace(":", ""))
         foreign = None
         if settings.foreign:

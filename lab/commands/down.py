@@ -6,7 +6,7 @@ import argparse
 import signal
 from typing import Final
 
-from lab import processes
+from lab import inhabitants, processes
 from lab.complaint import complain
 from lab.options import add_name
 from lab.preflight import require_root
@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """One stack or all."""
     add_name(parser)
     parser.add_argument("--all", action="store_true", help="every stack on this machine")
+    parser.add_argument(
+        "--keep-programs", action="store_true", help="leave programs that `worldswitch exec` has started, and name them"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,25 +37,37 @@ def run(args: argparse.Namespace) -> int:
     failures = 0
     for name in chosen:
         try:
-            print(end_stack(name), flush=True)
+            print(end_stack(name, keep_programs=args.keep_programs), flush=True)
         except WorldswitchError as error:  # the next one may still be ended
             complain(error)
             failures += 1
     return 1 if failures else 0
 
 
-def end_stack(name: str) -> str:
+def end_stack(name: str, *, keep_programs: bool = False) -> str:
     """Ends the stack, or what is left of it; answers with one line on what there was to do."""
     directory = RunDirectory(name)
     if not (BASE / name).is_dir():
         return f"nothing to do: no stack {name} is up"
     record = directory.load()
     state = state_of(record)
+    programs = "" if record is None else _see_to_programs(directory, record, keep=keep_programs)
     if record is not None and state in ("starting", "running"):
         _ask(name, record)
         if directory.load() is None:
-            return f"stack {name} is down"
-    return _finish(directory, state)
+            return f"stack {name} is down{programs}"
+    return _finish(directory, state) + programs
+
+
+def _see_to_programs(directory: RunDirectory, record: Record, *, keep: bool) -> str:
+    """Ends what `exec` has started, or leaves it; the words for the line on the stack."""
+    inhabitants.spare(directory, None if keep else inhabitants.lineage())
+    if keep:
+        found = inhabitants.programs(record)
+        return f"; these go on without it: {inhabitants.listed(found)}" if found else ""
+    found, left = inhabitants.end_programs(record)
+    words = f"; ended what still ran on its machines: {inhabitants.listed(found)}" if found else ""
+    return words + (f"; these do not end: {inhabitants.listed(left)}" if left else "")
 
 
 def _ask(name: str, record: Record) -> None:
@@ -70,6 +85,7 @@ def _finish(directory: RunDirectory, state: str) -> str:
 
     directory.claim(_LOCK_SECONDS)
     record = directory.load()
+    state = state if record is None or state not in ("starting", "running") else state_of(record)
     try:
         if record is not None:
             recovery.clean(directory, record)
