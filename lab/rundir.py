@@ -156,11 +156,14 @@ def _is_name(text: str) -> bool:
 
 
 def state_of(record: Record | None) -> str:
-    """absent; starting, running; dead: its supervisor was killed; stopped: it has ended by itself, and says why."""
+    """absent; starting, running; dead: its supervisor was killed; and two that say why, as "reason".
+
+    stopped: it has ended by itself, and nothing is left. unclean: it has ended, and could not remove all that it made.
+    """
     if record is None:
         return "absent"
     state: str = record["state"]
-    if state == "stopped" or is_alive(record["supervisor"]):
+    if state in ("stopped", "unclean") or is_alive(record["supervisor"]):
         return state
     return "dead"
 

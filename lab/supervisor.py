@@ -281,14 +281,20 @@ class Supervisor:
         """The last step: gives up the name. Whatever could not be removed keeps its record, for ``down``."""
         for client in self._clients.values():
             client.close()
+        reason = str(error) if isinstance(error, WorldswitchError) else f"a defect: {error!r}"
         if not self._record:  # never begun: any record there is an earlier supervisor's
             self.directory.release(keep_record=self.directory.recorded)
         elif left_of(self._record["network"], self._record["planned"]):
-            self.directory.release(keep_record=True)
+            self._keep_record("unclean", reason)
         elif self._epitaph and self._record["state"] == "running" and error is not None:
-            reason = str(error) if isinstance(error, WorldswitchError) else f"a defect: {error!r}"
-            empty = {"state": "stopped", "reason": reason, "planned": [], "processes": {}}
-            self.directory.save(self._record | empty | {"network": {"namespaces": []}})
-            self.directory.release(keep_record=True)
+            self._record |= {"planned": [], "processes": {}, "network": {"namespaces": []}}
+            self._keep_record("stopped", reason)
         else:
             self.directory.release()
+
+    def _keep_record(self, state: str, reason: str) -> None:
+        """Gives up the name, but not the record; what it says already has to do if there is no room for more."""
+        try:
+            self.directory.save(self._record | {"state": state, "reason": reason})
+        finally:
+            self.directory.release(keep_record=True)

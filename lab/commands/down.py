@@ -95,4 +95,6 @@ def _finish(directory: RunDirectory, state: str) -> str:
     directory.release()
     if state == "stopped" and record is not None:
         return f"stack {directory.name} had ended by itself: {record['reason']}"
+    if state == "unclean":
+        return f"stack {directory.name} is down, and what could not be removed before is removed"
     return f"stack {directory.name} is down; its supervisor had been killed, and what it left is removed"
