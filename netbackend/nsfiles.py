@@ -76,7 +76,7 @@ def remove(name: str) -> bool:
 
 def is_mounted(name: str) -> bool:
     """Whether anything is mounted on the file of namespace ``name``, where it can be seen or below another mount."""
-    with open("/proc/self/mountinfo", "rb") as file:  # proc(5): the fifth field is the mount point
+    with open("/proc/thread-self/mountinfo", "rb") as file:  # of the calling thread; field 5 is the mount point
         return any(line.split(b" ", 5)[4] == path(name).encode() for line in file)
 
 
