@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+from pathlib import Path
 from typing import Final
 
 from lab import inhabitants, processes
@@ -17,6 +18,7 @@ __all__ = ["configure", "end_stack", "run"]
 
 _PATIENCE_SECONDS: Final = 15.0
 _LOCK_SECONDS: Final = 5.0
+_REQUESTS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,12 +73,22 @@ def _see_to_programs(directory: RunDirectory, record: Record, *, keep: bool) -> 
 
 
 def _ask(name: str, record: Record) -> None:
-    """The supervisor takes SIGTERM as a request, at any moment; one that does not react is killed."""
+    """The supervisor takes a signal as a request, at any moment; one that does not react is killed."""
     supervisor = [record["supervisor"]]
-    if processes.end(supervisor, signal.SIGTERM, _PATIENCE_SECONDS):
+    if processes.end(supervisor, _request(supervisor[0]["pid"]), _PATIENCE_SECONDS):
         return
     if not processes.end(supervisor, signal.SIGKILL, _PATIENCE_SECONDS):
         raise StackError(f"the supervisor of stack {name!r} (pid {supervisor[0]['pid']}) does not end")
+
+
+def _request(pid: int) -> signal.Signals:
+    """SIGTERM, or what else process ``pid`` listens to: whatever was ignored at its start, it ignores."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    except OSError:
+        return signal.SIGTERM
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)  # proc(5): bit n - 1 is signal n
+    return next((number for number in _REQUESTS if not ignored >> number - 1 & 1), signal.SIGTERM)
 
 
 def _finish(directory: RunDirectory, state: str) -> str:
