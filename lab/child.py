@@ -16,6 +16,7 @@ from typing import Final
 from lab.complaint import complain
 from lab.hearing import Printed, text_of
 from lab.perfsupport import INTERPRETER_OPTIONS
+from lab.stops import signal_name
 from lab.terminal import Terminal
 from machine.control import Channel
 from machine.errors import ControlError
@@ -104,7 +105,7 @@ def spawn_program(
 def epitaph(child: Child, last_words: str = "") -> str:
     """One line on a process that has ended, its own last words included; ``last_words``: those of a program."""
     status = child.process.returncode
-    how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
     words = last_words or _last_message(child) or _last_printed(child)
     return f"process {child.role} (pid {child.process.pid}) {how}" + (f": {words}" if words else "")
 
@@ -127,13 +128,6 @@ def _last_printed(child: Child) -> str:
         return ""
     child.printed.lines()
     return child.printed.last
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal other than the first and the last has no name
-        return f"signal {number}"
 
 
 def reap(children: Iterable[Child], seconds: float) -> None:

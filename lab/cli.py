@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from lab.complaint import complain
+from lab.stops import exit_status_of, interruptible
 from machine.errors import ConfigError, SetupError, WorldswitchError
 
 __all__ = ["COMMANDS", "main"]
@@ -46,16 +47,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit status (2: bad arguments, 130: interrupted)."""
+    """Runs one subcommand; returns the exit status (2: bad arguments, 128 + n: interrupted by signal n)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        with interruptible():
+            return _run(arguments)
     except WorldswitchError as error:
         complain(error)
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         complain("interrupted")
-        return 130
+        return exit_status_of(interruption)
     except BrokenPipeError:  # whoever read our output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -21,7 +21,7 @@ __all__ = ["STATES", "Report", "make_report", "schema"]
 
 Report = dict[str, Any]
 
-STATES: Final = ("absent", "starting", "running", "ending", "stopped", "dead")
+STATES: Final = ("absent", "starting", "running", "ending", "stopped", "unclean", "dead")
 
 _CPU_WINDOW_SECONDS: Final = 0.25  # the kernel counts CPU time in ticks of 10 ms: good to 4 %
 _MACHINES: Final = ("guest", "host", "peer", "native")

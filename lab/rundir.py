@@ -7,6 +7,7 @@ control.sock   where the supervisor answers (``lab.client``)
 log            what a detached supervisor says, and of its processes what it passes on; bounded
 guest/         a foreign guest's folder: its sockets (``lab.foreign``)
 console        what a foreign guest prints, unless a terminal shows it; bounded
+spared         what `down` has decided on programs of the stack's machines: see ``lab.inhabitants``
 ============== ============================================================================================
 """
 
@@ -48,6 +49,7 @@ class RunDirectory:
         self.log = self.path / "log"
         self.guest = self.path / "guest"
         self.console = self.path / "console"
+        self.spared = self.path / "spared"
         self._record = self.path / "record.msgpack"
         self._lock = self.path / "lock"
         self._lock_fd = -1
@@ -114,6 +116,8 @@ class RunDirectory:
             new.write_bytes(msgpack.packb(record | {"version": _VERSION}))
             new.replace(self._record)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
             raise SetupError(f"cannot write {self._record}: {error.strerror}") from None
 
     def forget(self) -> None:
@@ -127,7 +131,7 @@ class RunDirectory:
         self.socket.unlink(missing_ok=True)
         if not keep_record:
             shutil.rmtree(self.guest, ignore_errors=True)
-            for file in (self._record, self.path / "record.new", self.log, self.console, self._lock):
+            for file in (self._record, self.path / "record.new", self.log, self.console, self.spared, self._lock):
                 file.unlink(missing_ok=True)
             for directory in (self.path, self.path.parent):
                 with contextlib.suppress(OSError):  # not empty: of other stacks, or of somebody's own files
@@ -152,11 +156,14 @@ def _is_name(text: str) -> bool:
 
 
 def state_of(record: Record | None) -> str:
-    """absent; starting, running; dead: its supervisor was killed; stopped: it has ended by itself, and says why."""
+    """absent; starting, running; dead: its supervisor was killed; and two that say why, as "reason".
+
+    stopped: it has ended by itself, and nothing is left. unclean: it has ended, and could not remove all that it made.
+    """
     if record is None:
         return "absent"
     state: str = record["state"]
-    if state == "stopped" or is_alive(record["supervisor"]):
+    if state in ("stopped", "unclean") or is_alive(record["supervisor"]):
         return state
     return "dead"
 

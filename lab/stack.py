@@ -21,6 +21,7 @@ from lab.hearing import Printed, text_of
 from lab.keeper import Keeper
 from lab.perfsupport import remove_maps
 from lab.placement import place_guest
+from lab.requests import ANSWER_SECONDS, Late, Requests
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
@@ -40,7 +41,6 @@ __all__ = ["Stack"]
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
-_ANSWER_SECONDS: Final = 5.0
 _REMIND_SECONDS: Final = 0.2
 
 
@@ -73,6 +73,7 @@ class Stack:
         self._started = False
         self.keeper = Keeper()
         self._children: dict[str, Child] = {}
+        self.requests = Requests()
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -240,7 +241,7 @@ class Stack:
 
     def apply(self, settings: Settings) -> None:
         """Takes over what may change live (``vmm.livesettings``); ConfigError if the vmm refuses."""
-        self.tell("vmm", {"settings": settings.as_map()})
+        self.tell("vmm", {"settings": settings.as_map()}, partial(setattr, self, "settings", settings))
         self.settings = settings
 
     def plug(self, cable: bool) -> None:
@@ -251,16 +252,13 @@ class Stack:
         """Role -> descriptor of its trace buffer (``machine.trace``)."""
         return {role: self.keeper.fd(role, "trace") for role in ROLES}
 
-    def tell(self, role: str, message: Message) -> None:
-        """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
+    def tell(self, role: str, message: Message, late: Late = None, seconds: float = ANSWER_SECONDS) -> None:
+        """Something to take over now (``machine.livecontrol``); errors, ``late``, ``seconds`` as ``Requests.tell``."""
         child = self._children[role]
         # Again and again: Python handles a signal that comes just before a sleep when the sleep ends, or with the next.
         remind = partial(signal.pidfd_send_signal, child.pidfd, SETTINGS_SIGNAL)
-        self.send(role, message)
-        remind()
-        answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS, remind)
-        if "refused" in answer:
-            raise ConfigError(text_of(answer, "refused") or "refused")
+        expect = partial(self._expect, child, "set", remind=remind)
+        self.requests.tell(role, message, late, seconds, partial(self.send, role), remind, expect)
 
     # -- end --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ opened in there (TAPs, sockets) are the caller's at once.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
@@ -19,6 +18,9 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from machine.errors import ConfigError, NetworkError, StackError
+from netbackend import nsfiles
+from netbackend.libc import CLONE_NEWNET, MS_BIND, call, mount
+from netbackend.nsfiles import path
 from netbackend.refusal import refusal
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "create",
     "enter",
     "identity",
+    "is_ours",
     "namespace_name",
     "path",
     "remove",
@@ -39,13 +42,9 @@ T = TypeVar("T")
 NamespaceId = tuple[int, int]
 """Device and inode number of a namespace: what tells it from a later one of the same name."""
 
-_DIRECTORY: Final = "/run/netns"
 _STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9]")
 
-# linux/sched.h, linux/mount.h, linux/sockios.h, linux/if.h
-_CLONE_NEWNET: Final = 0x40000000
-_MS_BIND: Final = 4096
-_MNT_DETACH: Final = 2
+# linux/sockios.h, linux/if.h
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
@@ -100,11 +99,6 @@ def namespace_name(stack: str, role: str) -> str:
     return f"ws-{check_stack_name(stack)}-{role}"
 
 
-def path(name: str) -> str:
-    """The file that holds namespace ``name``; opening it gives a descriptor for ``setns``."""
-    return f"{_DIRECTORY}/{name}"
-
-
 def identity(name: str) -> NamespaceId | None:
     """Device and inode of namespace ``name``, None if there is none."""
     try:
@@ -119,7 +113,7 @@ def create(name: str) -> NamespaceId:
 
     Raises StackError if the name is taken, SetupError without privilege, NetworkError for anything else.
     """
-    _reserve(name)
+    nsfiles.reserve(name)
     try:
         _in_thread(lambda: _become(name))
         found = identity(name)
@@ -132,21 +126,22 @@ def create(name: str) -> NamespaceId:
 
 
 def remove(name: str, made: NamespaceId | None = None) -> bool:
-    """Removes namespace ``name``; tells whether it was there. With ``made``, only if it is still that one.
+    """Removes namespace ``name``; tells whether it was there. With ``made``, only if it is still ours (``is_ours``).
 
     The kernel keeps a namespace for as long as a process lives in it or holds a descriptor of it.
     """
-    if made is not None and identity(name) != made:
-        return False
-    with suppress(OSError):  # EINVAL: a name whose namespace was never mounted, after an interrupted create
-        _call("umount2", path(name).encode(), _MNT_DETACH)
-    try:
-        os.unlink(path(name))
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise refusal(f"remove network namespace {name}", error.errno) from None
-    return True
+    return is_ours(name, made) and nsfiles.remove(name)
+
+
+def is_ours(name: str, made: NamespaceId | None) -> bool:
+    """Whether what has the name is what was made, and not somebody's later namespace. ``made`` None: whatever it is.
+
+    The file alone, on which nothing is mounted, or which is out of sight below another mount, is what was made too.
+    """
+    found = identity(name)
+    if found is None:
+        return nsfiles.is_mounted(name)
+    return made is None or found == made or not nsfiles.is_namespace(found[0])
 
 
 def enter(name: str) -> None:
@@ -163,7 +158,7 @@ def enter(name: str) -> None:
 
 def _enter(fd: int, name: str) -> None:
     try:
-        _call("setns", fd, _CLONE_NEWNET)
+        call("setns", fd, CLONE_NEWNET)
     except OSError as error:
         raise refusal(f"enter network namespace {name}", error.errno) from None
 
@@ -196,22 +191,11 @@ def _in_thread(function: Callable[[], T]) -> T:
         return pool.submit(function).result()
 
 
-def _reserve(name: str) -> None:
-    """Makes the file that the namespace is mounted on. O_EXCL decides between two that want one name."""
-    try:
-        os.makedirs(_DIRECTORY, exist_ok=True)
-        os.close(os.open(path(name), os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
-    except FileExistsError:
-        raise StackError(f"network namespace {name} exists already; run `worldswitch down` first") from None
-    except OSError as error:
-        raise refusal(f"create network namespace {name}", error.errno) from None
-
-
 def _become(name: str) -> None:
     """Gives the calling thread a new namespace and mounts that on the reserved file."""
     try:
-        _call("unshare", _CLONE_NEWNET)
-        _call("mount", _THIS_THREAD.encode(), path(name).encode(), b"none", _MS_BIND, None)
+        call("unshare", CLONE_NEWNET)
+        mount(_THIS_THREAD, path(name), "none", MS_BIND)
         _apply_settings()
         _loopback_up()
     except OSError as error:
@@ -229,11 +213,3 @@ def _loopback_up() -> None:
         request = _IFREQ_FLAGS.pack(b"lo", 0)
         _, flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", flags | _IFF_UP))
-
-
-def _call(function: str, *arguments: object) -> None:
-    """Calls ``function`` of the C library; OSError if it answers with a negative number."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, function)(*arguments) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -7,7 +7,7 @@ values, so that any later process removes that and nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -33,7 +33,7 @@ from netbackend.plan import (
 from netbackend.shaping import shape
 from netbackend.tap import keep, open_tap
 
-__all__ = ["Network", "NetworkPlan", "Record", "build", "link_statistics", "remove", "set_link_rate"]
+__all__ = ["Network", "NetworkPlan", "Record", "build", "left_of", "link_statistics", "remove", "set_link_rate"]
 
 Record: TypeAlias = dict[str, Any]
 """{"stack": name, "namespaces": [entry, ...]}; an entry: {"role", "name", "device", "inode", "links": [link, ...]};
@@ -200,6 +200,15 @@ def remove(record: Record) -> None:
             stack.callback(_remove_namespace, entry)
 
 
+def left_of(record: Record, planned: Iterable[str]) -> dict[str, namespaces.NamespaceId | None]:
+    """Those of the ``planned`` namespaces that are still there and ours: name -> what it was when it was made.
+
+    One that is not in the record was made, but its maker did not live to enter it: None.
+    """
+    made = {entry["name"]: _identity(entry) for entry in _entries(record)}
+    return {name: made.get(name) for name in planned if namespaces.is_ours(name, made.get(name))}
+
+
 def set_link_rate(record: Record, link_rate: int | None) -> None:
     """Limits the wire, each way, to ``link_rate`` bit/s (None: no limit); live."""
     for role, name in _SHAPED:
@@ -240,8 +249,6 @@ def _run_in(record: Record, role: str, function: Callable[[], None]) -> None:
 
 def _remove_namespace(entry: Record) -> None:
     """Deletes the links first: whoever still lives in the namespace would otherwise keep them."""
-    if namespaces.identity(entry["name"]) != _identity(entry):
-        return
 
     def delete_links() -> None:
         with links.session() as connection:
@@ -249,7 +256,11 @@ def _remove_namespace(entry: Record) -> None:
                 links.delete(connection, links.Link(**recorded))
 
     try:
-        namespaces.run(entry["name"], delete_links)
+        if namespaces.identity(entry["name"]) == _identity(entry):
+            namespaces.run(entry["name"], delete_links)
+    except StackError:  # somebody has removed its name since: `ip netns delete`
+        if namespaces.identity(entry["name"]) == _identity(entry):
+            raise
     finally:
         namespaces.remove(entry["name"], _identity(entry))
 

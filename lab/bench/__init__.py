@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
+from lab.stops import ASKED_TO_END, Interruption
 from machine.config import PROFILES
 from machine.errors import ConfigError
 
@@ -61,21 +58,10 @@ def run(args: argparse.Namespace) -> int:
     for option in _OPTIONAL:
         if getattr(args, option) is not None and option not in known:
             raise ConfigError(f"bench {args.bench} has no --{option}")
-    with _ends_cleanly():
-        status: int = module.run(args)
-    return status
-
-
-@contextmanager
-def _ends_cleanly() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a benchmark as Ctrl-C does: everything it made is removed, what it measured is kept."""
-    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        status: int = module.run(args)
+    except Interruption as interruption:
+        if interruption.number in ASKED_TO_END:  # as Ctrl-C does, whichever it was; what was measured is kept
+            raise KeyboardInterrupt from None
+        raise
+    return status

@@ -1,4 +1,7 @@
-"""``worldswitch exec``: becomes a program on one of the stack's machines: in its namespace, on its CPUs."""
+"""``worldswitch exec``: becomes a program on one of the stack's machines: in its namespace, on its CPUs.
+
+It sees that machine's /sys, and the names of all machines in /etc/hosts (``netbackend.view``).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from lab.rundir import Record, RunDirectory, running_record
 from machine.errors import ConfigError, StackError
 from machine.process import pin
 from netbackend import namespaces
+from netbackend.plan import NetworkPlan
+from netbackend.view import own_view
 
 __all__ = ["MACHINES", "configure", "cpus_of", "run"]
 
@@ -40,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.machine == "guest" and record["settings"].get("guest", "builtin") != "builtin":
         raise StackError("a guest with a kernel of its own has no namespace here: use its console")
     namespaces.enter(_namespace(record, args.machine))
+    stations = NetworkPlan(args.name).stations
+    own_view({machine: stations[machine].address for machine in MACHINES}, args.name)
     pin(cpus_of(args.machine, tuple(record["settings"]["cpus"])))
     return _become(args.words)
 

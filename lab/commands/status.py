@@ -49,6 +49,9 @@ def _why_not(report: dict[str, object]) -> str:
         return f"no stack {name} is up; " + (f"see --name: {others}" if others else "start it with `worldswitch up`")
     if state == "stopped":
         return f"stack {name} has ended by itself: {report['reason']}"
+    if state == "unclean":
+        reason = report["reason"]
+        return f"stack {name} has ended, but not all of it could be removed ({reason}); `worldswitch down` tries again"
     if state == "dead":
         return f"stack {name} is dead: its supervisor was killed; `worldswitch down` removes what it left"
     return f"stack {name} is {state}"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
 
-from lab import client
+from lab import client, processes
+from lab.complaint import complain
 from lab.options import add_name
 from lab.rundir import RunDirectory
 from lab.tracing import chrome
 from lab.tracing.kernel import kernel_trace, turns
 from lab.tracing.record import Trace, buffers_of_process, collect, waiting
 from lab.tracing.switch import LONGEST_SECONDS
-from machine.errors import ConfigError
+from machine.control import Message
+from machine.errors import ConfigError, StackError
 
 __all__ = ["configure", "run"]
 
@@ -33,14 +36,22 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= LONGEST_SECONDS:
         raise ConfigError(f"--seconds {args.seconds:g}: more than 0, at most {LONGEST_SECONDS:g}")
     _check_writable(args.file)
-    where = client.request(args.name, {"command": "trace", "seconds": 0})
+    ask = {"command": "trace", "owner": processes.identify(os.getpid())}
+    where = client.request(args.name, ask | {"seconds": 0})
     cpus = _settings(args.name)["cpus"]
 
+    answer: Message = {}
+
     def switch(on: float) -> None:
-        client.request(args.name, {"command": "trace", "seconds": on and args.seconds})
+        answer.update(client.request(args.name, ask | {"seconds": on and args.seconds}))
 
     with buffers_of_process(where["pid"], where["fds"]) as buffers, kernel_trace(cpus) as kernel:
         trace = collect(buffers, switch, waiting(args.seconds))
+    trace.end = min(trace.end, answer.get("ended", 0))  # 0: this program had stood still, and another has taken over
+    if trace.end <= trace.begin:
+        raise StackError("the trace was ended by another one before it was complete; nothing is written")
+    if "problem" in answer:
+        complain(answer["problem"])
     about = {"stack": args.name, "settings": _settings(args.name)}
     count = chrome.write(args.file, trace, where["pids"], turns(kernel.switches, trace.begin, trace.end), about)
     _report(args.file, trace, count, kernel.missing)

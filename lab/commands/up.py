@@ -16,7 +16,7 @@ from lab.complaint import complain
 from lab.options import DEFAULT_NAME, add_guest, add_settings, settings_from
 from lab.preflight import check_machine
 from lab.rundir import RunDirectory
-from lab.stops import StopRequests
+from lab.stops import StopRequests, exit_status_of
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ConfigError, ControlError, StackError, WorldswitchError
@@ -96,9 +96,11 @@ def _detached(settings: Settings) -> int:
     channel = daemon.launch(lambda report: _supervise(settings, report))
     try:
         answer = channel.receive(_PATIENCE_SECONDS)
-    except KeyboardInterrupt:
-        channel.send({"command": "stop"})  # the daemon, in a session of its own, has not seen the Ctrl-C
+    except KeyboardInterrupt as interruption:
+        channel.send({"command": "stop"})  # the daemon, in a session of its own, has not seen the signal
         answer = channel.receive(_PATIENCE_SECONDS)
+        if answer is not None and answer["event"] == "failed":
+            answer["status"] = exit_status_of(interruption)
     if answer is None:
         raise StackError("the supervisor has ended without a word; try without --detach")
     for line in answer.get("notes", []):

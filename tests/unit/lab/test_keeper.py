@@ -55,7 +55,10 @@ def test_each_role_is_given_what_the_table_says(doorbell: str):
             bells = {bell(owner) for owner in (role, *RINGS[role])} if doorbell != "semaphore" else set()
             interrupts = {interrupt(whom) for whom in INTERRUPTS.get(role, ())}
             interrupts |= {interrupt(role)} if any(role in whom for whom in INTERRUPTS.values()) else set()
-            assert set(keeper.of(role)) == {*PAGES[role], *EVENTS[role], "counters", "trace", "parent"} | bells | interrupts
+            assert (
+                set(keeper.of(role))
+                == {*PAGES[role], *EVENTS[role], "counters", "trace", "parent"} | bells | interrupts
+            )
 
 
 def test_the_guest_holds_nothing_of_the_others_alone():

@@ -147,7 +147,14 @@ class Ends:
     windows: DmaWindows
 
     def change(
-        self, kind: int, address: int = 0, size: int = 0, offset: int = 0, *, writable: bool = True, fd: int | None = None
+        self,
+        kind: int,
+        address: int = 0,
+        size: int = 0,
+        offset: int = 0,
+        *,
+        writable: bool = True,
+        fd: int | None = None,
     ) -> int:
         """Sends a change and has it taken over: the errno."""
         self.vmm.send(Change(kind, address, size, offset, writable), fd)
