@@ -45,6 +45,9 @@ class Requests(Protocol):
     def descriptors(self) -> tuple[int, ...]:
         """What to wait for."""
 
+    def due_in(self) -> float | None:
+        """Seconds until ``step`` has something to do even if nothing comes; None: it has not."""
+
     def step(self) -> bool:
         """One piece of work; False if there is none."""
 
@@ -184,6 +187,11 @@ class ForeignMonitor:
         if seconds is None and self._resting:  # no tick makes the chip look
             seconds = _POLL_SECONDS
         self._watch_client()
+        due = self._server.due_in()
+        if due is not None and (seconds is None or due < seconds):  # its own affair: no reason to look at the TAP
+            if not self._bell.sleep(due):
+                self._server.step()
+            return
         if not self._bell.sleep(seconds):
             if self._resting:
                 self._bell.hurry()  # a look of an idle machine finds nothing as a rule

@@ -78,6 +78,11 @@ class Session:
         self._greeted = False
 
     @property
+    def greeted(self) -> bool:
+        """Whether the client has agreed on a version, and so speaks the protocol."""
+        return self._greeted
+
+    @property
     def pending(self) -> bool:
         """Whether a message was received that has not been carried out; poll() does not see it."""
         return self._stream.pending
