@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-__all__ = ["complain", "last_line"]
+__all__ = ["complain", "last_line", "printable"]
 
 
 def complain(problem: object) -> None:
@@ -14,14 +14,18 @@ def complain(problem: object) -> None:
     A message may quote what a guest has printed: nothing in it reaches the terminal as a command.
     """
     with contextlib.suppress(OSError):
-        print(f"worldswitch: {_printable(' '.join(str(problem).split()))}", file=sys.stderr, flush=True)
+        print(f"worldswitch: {printable(' '.join(str(problem).split()))}", file=sys.stderr, flush=True)
 
 
 def last_line(text: str) -> str:
     """The last line of ``text`` that is not blank, without what cannot be printed; empty if there is none."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return _printable(lines[-1].strip()) if lines else ""
+    return printable(lines[-1].strip()) if lines else ""
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
+    """``line`` without what a terminal acts upon: C0 and C1 controls, escapes, what changes the direction of writing.
+
+    Whatever a guest or a client has said goes through here before it reaches a terminal or a log.
+    """
     return "".join(filter(str.isprintable, line))

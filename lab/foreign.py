@@ -14,9 +14,9 @@ from typing import Final
 from lab import qemu
 from lab.child import Child, spawn_program
 from lab.complaint import last_line
+from lab.guestfiles import check_files, open_disk, open_kvm
 from lab.rundir import RunDirectory
 from machine.config import Settings
-from machine.errors import ConfigError
 from machine.process import NOBODY
 from netbackend.plan import NetworkPlan
 from vmm.vfiouser.listen import listen
@@ -75,22 +75,13 @@ def foreign_guest(
             return
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         os.chown(directory.guest, NOBODY, NOBODY)  # last: QEMU's place, and the only one; it makes its own socket there
-        disk = () if settings.disk is None else _open_disk(settings.disk, undo)
+        disk = () if settings.disk is None else open_disk(settings.disk, undo)
         console = None if terminal else _open_console(directory.console, undo)
-        words = qemu.command(settings, plan, disk)
-        yield ForeignGuest(listener, directory.guest, words, disk, console)
-
-
-def _open_disk(path: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
-    """The disk image, opened with the user's rights, which QEMU does not have: for both, and for reading only."""
-    fds = []
-    try:
-        for access in (os.O_RDWR, os.O_RDONLY):
-            fds.append(os.open(path, access | os.O_CLOEXEC))
-            undo.callback(os.close, fds[-1])
-    except OSError as error:
-        raise ConfigError(f"--disk {path}: {error.strerror}") from None
-    return tuple(fds)
+        kvm = open_kvm(undo) if settings.accel == "kvm" else None
+        words = qemu.command(settings, plan, disk, kvm)
+        check_files(settings)
+        fds = disk if kvm is None else (*disk, kvm)
+        yield ForeignGuest(listener, directory.guest, words, fds, console)
 
 
 def _open_console(path: Path, undo: contextlib.ExitStack) -> int:

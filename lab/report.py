@@ -60,6 +60,7 @@ def _empty(name: str, state: str) -> Report:
         "settings": dict.fromkeys(_SETTINGS),
         "world_switch_ns": dict.fromkeys(_TIMES),
         "links": {},
+        "troubles": [],
     }
 
 
@@ -74,6 +75,11 @@ def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) 
     stations = NetworkPlan(directory.name).stations
     report["addresses"] = {role: stations[role].address for role in _MACHINES}
     report["processes"] |= loads
+    report["troubles"] = [*answer["troubles"]]
+    if record["settings"].get("guest") == "qemu":
+        from lab.guestwatch import guest_troubles
+
+        report["troubles"] += guest_troubles(directory)
     if links:
         report["links"] = _links(record)
 
@@ -125,6 +131,7 @@ def schema() -> dict[str, Any]:
             "ports": _map("^(0x[0-9a-f]{4}|other)$", port),
             "settings": _object({name: {} for name in _SETTINGS}),
             "world_switch_ns": _object(dict.fromkeys(_TIMES, count)),
+            "troubles": {"type": "array", "items": {"type": "string"}},
             "links": _map("^[a-z]+/[a-z0-9]+$", link),
         }
     ) | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "worldswitch status"}

@@ -21,6 +21,7 @@ from machine.ports import (
     PIC_SLAVE_COMMAND,
     PIC_SLAVE_DATA,
 )
+from machine.trouble import read_trouble
 from machine.world import REASONS
 
 if TYPE_CHECKING:  # it brings pyroute2 along, which takes 0.2 s to import
@@ -49,9 +50,10 @@ _HIGHEST_PORT: Final = 0xFFFF
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign"} of a running stack, in plain values.
+    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "troubles"} of a running stack.
 
-    "lance" is the Lance's first port; "foreign" says that the guest is not ours.
+    All are plain values. "lance" is the Lance's first port; "foreign" says that the guest is not ours; "troubles" are
+    lines for the user.
     """
     page = stack.counters["vmm"]
     lance = PciConfig(stack.lance).io_base or LANCE_DEFAULT_BASE
@@ -64,6 +66,7 @@ def measure(stack: Stack) -> dict[str, Any]:
         "cable": bool(stack.lance[LINK_UP]),
         "lance": lance,
         "foreign": stack.settings.foreign,
+        "troubles": [line for line in (read_trouble(page),) if line is not None],
     }
 
 

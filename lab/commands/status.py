@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
-from lab.complaint import complain
+from lab.complaint import complain, printable
 from lab.options import add_name
 from lab.rundir import names
 
@@ -54,11 +54,12 @@ def _why_not(report: dict[str, object]) -> str:
     return f"stack {name} is {state}"
 
 
-def table(report: dict[str, object]) -> Iterator[str]:
+def table(report: dict[str, Any]) -> Iterator[str]:
     """The report in lines; counters that are zero are left out."""
     parts = {key: value for key, value in report.items() if isinstance(value, dict)}
     settings = parts["settings"]
     yield f"stack {report['name']}: {report['state']}{', cable pulled' if report['cable'] is False else ''}"
+    yield from (f"  TROUBLE: {printable(line)}" for line in report["troubles"])  # it may quote QEMU and its guest
     yield "  " + "  ".join(f"{key} {_text(settings[key])}" for key in settings if settings[key] not in (None, False))
     yield "  " + "  ".join(f"{role} {address}" for role, address in parts["addresses"].items())
     yield f"\n{'process':24}{'pid':>10}{'CPU %':>10}{'RSS MiB':>10}"

@@ -27,13 +27,22 @@ class Server:
     The loop that drives it polls ``descriptors`` for input, for ``due_in()`` seconds at most, and calls ``step()``
     until that answers false or ``pending`` does. ``changed`` counts how often ``descriptors`` has changed.
     ``interrupt`` is the device's INTA#. Whoever comes while a client is served is told so (``vmm.vfiouser.surplus``).
+
+    ``log`` takes one line; ``trouble`` one that says why the card cannot work for the present client.
     """
 
-    def __init__(self, listener: socket.socket, device: Device, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        device: Device,
+        log: Callable[[str], None],
+        trouble: Callable[[str], None] = lambda _: None,
+    ) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._device = device
         self._log = log
+        self._trouble = trouble
         self._connection: socket.socket | None = None
         self._session: Session | None = None
         self._greet_by = 0.0  # CLOCK_MONOTONIC in seconds, while there is a client that has not greeted; else 0
@@ -122,7 +131,7 @@ class Server:
             self._log_once("vfio-user: refused a second client: one at a time")
             return True
         self._connection = connection
-        self._session = Session(connection, self._device, self.interrupt, self._log)
+        self._session = Session(connection, self._device, self.interrupt, self._log, self._trouble)
         self._greet_by = monotonic() + _GREETING_SECONDS
         self._refused = False
         self.changed += 1
