@@ -155,8 +155,8 @@ def _output(program: str, *arguments: str) -> str:
         process.communicate()
     text = printed.decode(errors="replace")
     if status:
-        words_of = last_line(text).removeprefix("worldswitch: ")
-        raise ConfigError(f"--qemu {program}: {words_of or f'ended with status {status}'}")
+        words_of = last_line(text).removeprefix("worldswitch: ") or "it prints nothing"
+        raise ConfigError(f"--qemu {program} cannot be run as QEMU: status {status}: {words_of}")
     return text
 
 
