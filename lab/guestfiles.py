@@ -13,6 +13,7 @@ import re
 import select
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ _FORMATS: Final = {  # what a file that is no raw image begins with -> what it i
     b"vhdxfile": "vhdx",
     b"conectix": "vpc",
 }
+_FLOCK: Final = struct.Struct("@hhqqi0q")  # struct flock: type, whence, start, length, pid (fcntl(2))
 _OLDEST_QEMU: Final = (10, 1)  # the first with vfio-user-pci
 _VERSION: Final = re.compile(r"QEMU emulator version (\d{1,4})\.(\d{1,4})")
 _DEVICE: Final = '"vfio-user-pci"'  # in its list of devices
@@ -75,6 +77,8 @@ def open_disk(path: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
         mode = os.fstat(fds[0]).st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
             raise ConfigError(f"--disk {path}: neither a file nor a block device")
+        if _is_locked(fds[0]):
+            raise ConfigError(f"--disk {path}: in use, by the guest of another stack or another QEMU")
         start = os.pread(fds[0], max(map(len, _FORMATS)), 0)
     except OSError as error:
         raise ConfigError(f"--disk {path}: {error.strerror}") from None
@@ -82,6 +86,13 @@ def open_disk(path: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
     if found is not None:
         raise ConfigError(f"--disk {path}: a {found} image, not a raw one: qemu-img convert -O raw {path} disk.raw")
     return tuple(fds)
+
+
+def _is_locked(fd: int) -> bool:
+    """Whether a QEMU uses the image: it locks bytes 100 to 299 of it (block/file-posix.c, RAW_LOCK_PERM_BASE)."""
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
+    kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, wanted))
+    return bool(kind != fcntl.F_UNLCK)
 
 
 def open_kvm(undo: contextlib.ExitStack, path: str = KVM) -> int:

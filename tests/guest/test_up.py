@@ -174,6 +174,10 @@ def test_what_a_user_may_get_wrong() -> None:
         ("--qemu", "/nonexistent"),
         ("--disk", "/nonexistent"),
         ("--memory", "lots"),
+        ("--memory", "64M"),
+        ("--qemu", "/bin/true"),
+        ("--disk", "/dev/null"),
+        ("--kernel", "/tmp"),
         ("--accel", "hope"),
         ("--doorbell", "signal"),
     ):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +119,19 @@ def test_disks(tmp_path: Path) -> None:
         with contextlib.ExitStack() as undo, pytest.raises(ConfigError, match=f"--disk {wrong}: "):
             open_disk(str(wrong), undo)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_disk_in_use(tmp_path: Path) -> None:
+    """An image that another QEMU has locked, even if only to read it, is said to be in use; afterwards it is free."""
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1024))
+    with path.open("rb") as other, contextlib.ExitStack() as undo:
+        shared = struct.pack("@hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, 101, 1, 0)  # as QEMU locks for reading
+        fcntl.fcntl(other.fileno(), fcntl.F_OFD_SETLK, shared)
+        with pytest.raises(ConfigError, match="in use"):
+            open_disk(str(path), undo)
+    with contextlib.ExitStack() as undo:
+        assert len(open_disk(str(path), undo)) == 2
 
 
 def test_kvm_that_is_not_there(tmp_path: Path) -> None:
