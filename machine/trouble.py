@@ -27,11 +27,16 @@ class Trouble:
         self._page = page
         self._noted = False
 
-    def note(self, line: str) -> None:
-        """There is trouble; of several the first is kept, which as a rule is the cause of the others."""
-        if not self._noted:
+    def note(self, line: str) -> bool:
+        """There is trouble; of several the first is kept, which as a rule is the cause of the others.
+
+        Whether this one was kept.
+        """
+        kept = not self._noted
+        if kept:
             self._noted = True
             self._store(line.encode(errors="replace")[:_MOST_BYTES])
+        return kept
 
     def clear(self) -> None:
         """Nothing is wrong any more: the client that it was about is gone."""

@@ -41,7 +41,7 @@ _WIDEST: Final = max(WIDTHS)  # bytes in one PCI data phase
 
 
 class LanceFunction:
-    """A ``vmm.vfiouser.device.Device``. ``traps`` counts what the client has asked of it."""
+    """A ``vmm.vfiouser.device.Device``. ``traps`` counts what the client has asked of it; ``log`` takes one line."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class LanceFunction:
         dispatcher: Dispatcher,
         ports: PortMap,
         trouble: Trouble,
+        log: Callable[[str], None],
     ) -> None:
         self._words = station.lance
         self._counters = station.counters
@@ -68,6 +69,7 @@ class LanceFunction:
         self._bound = dispatcher.bound
         self._ports = ports
         self._trouble = trouble
+        self._log = log
         self._base: int | None = None
         self._ins: dict[int, int] = {}  # width -> key of an IN from the first port
         self._outs: dict[int, int] = {}
@@ -163,8 +165,8 @@ class LanceFunction:
         registers; where RAM begins, at address 0, it means that no ring and no buffer of the guest can be reached.
         """
         self._windows.map(address, size, fd, offset, writable=writable)
-        if fd is None and address == 0:
-            self._trouble.note(_NOT_SHARED)
+        if fd is None and address == 0 and self._trouble.note(_NOT_SHARED):
+            self._log(_NOT_SHARED)
 
     def unmap_dma(self, address: int, size: int) -> int:
         """Windows wholly within the range are gone; how many bytes."""

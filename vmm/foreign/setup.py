@@ -49,7 +49,7 @@ def prepare(station: Station) -> Callable[[], None]:
     lance = LancePorts(station, registers, switch, combining)
     windows = ClientWindows(station.world, switch, DmaChannel(station.fds["dma"]), _log)
     trouble = Trouble(station.counters)
-    function = LanceFunction(station, registers, lance, switch, line, windows, dispatcher, ports, trouble)
+    function = LanceFunction(station, registers, lance, switch, line, windows, dispatcher, ports, trouble, _log)
     server = Server(socket.socket(fileno=station.fds["listener"]), function, _log, trouble.note)
     line.connect(server.interrupt)
     bell.listen(lambda: server.pending)

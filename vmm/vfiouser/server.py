@@ -36,7 +36,7 @@ class Server:
         listener: socket.socket,
         device: Device,
         log: Callable[[str], None],
-        trouble: Callable[[str], None] = lambda _: None,
+        trouble: Callable[[str], object] = lambda _: None,
     ) -> None:
         listener.setblocking(False)
         self._listener = listener

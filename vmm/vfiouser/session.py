@@ -65,7 +65,7 @@ class Session:
         device: Device,
         interrupt: IntxLine,
         log: Callable[[str], None],
-        trouble: Callable[[str], None],
+        trouble: Callable[[str], object],
     ) -> None:
         self._stream = Stream(connection)
         self._send = connection.send
