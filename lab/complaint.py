@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-__all__ = ["complain", "last_line", "printable"]
+__all__ = ["complain", "last_line", "printable", "printable_text"]
 
 
 def complain(problem: object) -> None:
@@ -29,3 +29,8 @@ def printable(line: str) -> str:
     Whatever a guest or a client has said goes through here before it reaches a terminal or a log.
     """
     return "".join(filter(str.isprintable, line))
+
+
+def printable_text(text: str) -> str:
+    """``printable`` for several lines: line feeds and tabs stay."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")

@@ -5,7 +5,7 @@ has panicked are alive to whoever looks at processes only. ``worldswitch status`
 JSON over a socket in the guest's folder (QEMU's docs/interop/qmp-spec.rst), and looks at the end of the console.
 
 QEMU is less trusted than whoever asks. It answers in time or not at all, in so many bytes, and what is shown of it is a
-word of letters; its folder is its own, so what lies there is looked at before it is connected to.
+word of letters.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import os
 import re
 import select
 import socket
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from lab.complaint import last_line
+from lab.guestsocket import connect
 from lab.qemu import MONITOR
 from lab.rundir import RunDirectory
 from machine.errors import GuestError
@@ -56,7 +56,10 @@ def qemu_state(path: Path, seconds: float = _PATIENCE_SECONDS) -> str:
     """
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
-        _connect(connection, path)
+        try:
+            connect(connection, path)
+        except OSError as error:  # BlockingIOError, too: somebody else has QEMU's attention, and others queue for it
+            raise GuestError(f"QEMU cannot be asked about its guest: {error.strerror}") from None
         lines = _Lines(connection, deadline)
         lines.ask("qmp_capabilities")
         answer = lines.ask("query-status")
@@ -64,20 +67,6 @@ def qemu_state(path: Path, seconds: float = _PATIENCE_SECONDS) -> str:
     if not isinstance(state, str) or not _STATE.fullmatch(state):
         raise GuestError("QEMU's answer about the state of its guest cannot be understood")
     return state
-
-
-def _connect(connection: socket.socket, path: Path) -> None:
-    """To the socket that QEMU has made there, and nothing else: no link that leads to somebody else's."""
-    try:
-        place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            if not stat.S_ISSOCK(os.fstat(place).st_mode):
-                raise GuestError(f"{path} is not the socket of QEMU's monitor")
-            connection.connect(f"/proc/self/fd/{place}")
-        finally:
-            os.close(place)
-    except OSError as error:  # BlockingIOError, too: somebody else has QEMU's attention, and others queue for it
-        raise GuestError(f"QEMU cannot be asked about its guest: {error.strerror}") from None
 
 
 class _Lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import os
 import re
@@ -132,3 +133,16 @@ def test_scripts_are_bash_that_parses() -> None:
     scripts = [path for path in (ROOT / "scripts").iterdir() if path.is_file() and path.suffix != ".py"]
     for path in (*scripts, ROOT / ".ci" / "run"):
         subprocess.run(["bash", "-n", str(path)], check=True, timeout=20)
+
+
+def test_nothing_that_is_imported_is_an_extra() -> None:
+    """Every module runs with what requirements.lock has; extras are asked for by name, where they are needed."""
+    own = {"guest", "lab", "machine", "netbackend", "vmapp", "vmm"}
+    allowed = own | set(sys.stdlib_module_names) | {name.replace("-", "_") for name in names(locked())}
+    for package in own:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    found = [str(node.module)]
+                assert {name.partition(".")[0] for name in found} <= allowed, path
