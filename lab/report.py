@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import psutil
@@ -75,7 +77,7 @@ def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) 
     stations = NetworkPlan(directory.name).stations
     report["addresses"] = {role: stations[role].address for role in _MACHINES}
     report["processes"] |= loads
-    report["troubles"] = [*answer["troubles"]]
+    report["troubles"] = [*answer["troubles"], *_stopped(record["processes"])]
     if record["settings"].get("guest") == "qemu":
         from lab.guestwatch import guest_troubles
 
@@ -94,6 +96,14 @@ def _loads(identities: dict[str, Identity]) -> dict[str, dict[str, Any]]:
         return {role: _process(process) for role, process in found.items()}
     except psutil.NoSuchProcess:
         return {}
+
+
+def _stopped(identities: dict[str, Identity]) -> Iterator[str]:
+    """A line for each process that a signal has stopped: it lives, and everybody else waits for it."""
+    for role, entry in identities.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if is_alive(entry) and psutil.Process(entry["pid"]).status() == psutil.STATUS_STOPPED:
+                yield f"{role} is stopped by a signal: kill -CONT {entry['pid']}"
 
 
 def _process(process: psutil.Process) -> dict[str, Any]:
