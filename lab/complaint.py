@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-__all__ = ["complain", "last_line", "printable"]
+__all__ = ["complain", "last_line", "printable", "printable_text"]
 
 
 def complain(problem: object) -> None:
@@ -24,5 +24,13 @@ def last_line(text: str) -> str:
 
 
 def printable(line: str) -> str:
-    """``line`` without what a terminal would take for a command: control characters, and marks of direction."""
+    """``line`` without what a terminal acts upon: C0 and C1 controls, escapes, what changes the direction of writing.
+
+    Whatever a guest or a client has said goes through here before it reaches a terminal or a log.
+    """
     return "".join(filter(str.isprintable, line))
+
+
+def printable_text(text: str) -> str:
+    """``printable`` for several lines: line feeds and tabs stay."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")

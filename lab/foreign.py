@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lab import qemu
 from lab.child import Child, spawn_program
+from lab.guestfiles import check_files, open_disk, open_kvm
 from lab.rundir import RunDirectory
 from lab.terminal import FileRelay, Terminal, UserRelay
 from machine.config import Settings
-from machine.errors import ConfigError
 from machine.process import NOBODY
 from netbackend.plan import NetworkPlan
 from vmm.vfiouser.listen import listen
@@ -70,23 +70,14 @@ def foreign_guest(
             return
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         os.chown(directory.guest, NOBODY, NOBODY)  # last: QEMU's place, and the only one; it makes its own socket there
-        disk = () if settings.disk is None else _open_disk(settings.disk, undo)
-        words = qemu.command(settings, plan, disk)
+        disk = () if settings.disk is None else open_disk(settings.disk, undo)
+        kvm = open_kvm(undo) if settings.accel == "kvm" else None
+        words = qemu.command(settings, plan, disk, kvm)
+        check_files(settings)
+        fds = disk if kvm is None else (*disk, kvm)
         console: Terminal = UserRelay() if terminal else FileRelay(_open_console(directory.console, undo))
         undo.callback(console.close)
-        yield ForeignGuest(listener, directory.guest, words, disk, console)
-
-
-def _open_disk(path: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
-    """The disk image, opened with the user's rights, which QEMU does not have: for both, and for reading only."""
-    fds = []
-    try:
-        for access in (os.O_RDWR, os.O_RDONLY):
-            fds.append(os.open(path, access | os.O_CLOEXEC))
-            undo.callback(os.close, fds[-1])
-    except OSError as error:
-        raise ConfigError(f"--disk {path}: {error.strerror}") from None
-    return tuple(fds)
+        yield ForeignGuest(listener, directory.guest, words, fds, console)
 
 
 def _open_console(path: Path, undo: contextlib.ExitStack) -> int:

@@ -21,6 +21,7 @@ from machine.ports import (
     PIC_SLAVE_COMMAND,
     PIC_SLAVE_DATA,
 )
+from machine.trouble import read_trouble
 from machine.world import REASONS
 
 if TYPE_CHECKING:  # it brings pyroute2 along, which takes 0.2 s to import
@@ -50,10 +51,10 @@ _LARGEST: Final = (1 << 64) - 1
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "cut"} of a running stack, in plain values.
+    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "troubles"} of a running stack.
 
-    "lance" is the Lance's first port; "foreign" says that the guest is not ours. "cut" names the shared pages that a
-    process has made smaller: what has gone reads as zeros.
+    All are plain values. "lance" is the Lance's first port; "foreign" says that the guest is not ours; "troubles" are
+    lines for the user.
     """
     pages, words = stack.counters, stack.lance
     page = pages["vmm"]
@@ -67,8 +68,17 @@ def measure(stack: Stack) -> dict[str, Any]:
         "cable": bool(words[LINK_UP]),
         "lance": lance,
         "foreign": stack.settings.foreign,
-        "cut": stack.keeper.cut,
+        "troubles": _troubles(stack, page),
     }
+
+
+def _troubles(stack: Stack, page: memoryview) -> list[str]:
+    """What the user should know of: what a guest or client was refused, and pages that are not what they were."""
+    trouble, cut = read_trouble(page), stack.keeper.cut
+    lines = [] if trouble is None else [trouble]
+    if cut:
+        lines.append(f"a process has cut shared pages ({', '.join(cut)}): not all figures are right")
+    return lines
 
 
 def ports_of(page: memoryview) -> Ports:

@@ -9,6 +9,7 @@ from typing import Final
 
 from lab import profilers
 from lab.complaint import complain
+from lab.extras import remedy
 from lab.flamegraph import Stacks, render
 from lab.options import add_name
 from lab.preflight import require_root
@@ -41,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = profilers.choose(profiling=bool(record["settings"].get("profiling")))
     means = ", ".join(profiler.what for profiler in chosen)
     print(f"profiling stack {args.name} for {seconds} s: {means}", flush=True)
-    if not any(profiler.sees_python for profiler in chosen):
-        complain("no Python functions without py-spy: pip install 'worldswitch[profile]'")
-    found = _record(chosen, _roles(record), seconds)
+    foreign = _foreign(record)
+    _say_what_is_missing(chosen, foreign)
+    found = _record(chosen, _roles(record), seconds, foreign)
     stacks = _together(found)
     _write(output, render(stacks, _title(args.name, record, seconds), _explanation(found, stacks)))
     print(f"{output}: open it in a browser; click to zoom, / to search")
@@ -60,8 +61,20 @@ def _roles(record: Record) -> dict[int, str]:
     return {identity["pid"]: role for role, identity in record["processes"].items() if is_alive(identity)}
 
 
-def _record(chosen: list[profilers.Profiler], roles: dict[int, str], seconds: int) -> Found:
-    found, problems = profilers.record(chosen, roles, seconds)
+def _foreign(record: Record) -> tuple[str, ...]:
+    """The roles whose process is no Python program: a guest that is QEMU."""
+    return () if record["settings"].get("guest") == "builtin" else ("guest",)
+
+
+def _say_what_is_missing(chosen: list[profilers.Profiler], foreign: tuple[str, ...]) -> None:
+    if not any(profiler.sees_python for profiler in chosen):
+        complain(f"no Python functions without py-spy: {remedy('profile')}")
+    if foreign and all(profiler.only_python for profiler in chosen):
+        complain("nothing of QEMU, which only perf can look into: apt-get install linux-perf")
+
+
+def _record(chosen: list[profilers.Profiler], roles: dict[int, str], seconds: int, foreign: tuple[str, ...]) -> Found:
+    found, problems = profilers.record(chosen, roles, seconds, foreign)
     if not found:
         raise SetupError("; ".join(problems))
     for problem in problems:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from lab.complaint import complain
+from lab.complaint import complain, printable
 from lab.options import add_name
 from lab.rundir import names
 
@@ -62,6 +62,7 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     parts = {key: value for key, value in report.items() if isinstance(value, dict)}
     settings = parts["settings"]
     yield f"stack {report['name']}: {report['state']}{', cable pulled' if report['cable'] is False else ''}"
+    yield from (f"  TROUBLE: {printable(line)}" for line in report["troubles"])  # it may quote QEMU and its guest
     yield "  " + "  ".join(f"{key} {_text(settings[key])}" for key in settings if settings[key] not in (None, False))
     yield "  " + "  ".join(f"{role} {address}" for role, address in parts["addresses"].items())
     yield f"\n{'process':24}{'pid':>10}{'CPU %':>10}{'RSS MiB':>10}"
@@ -78,8 +79,6 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     if times["samples"]:
         p50, p99 = (times[key] / 1000 for key in ("p50", "p99"))
         yield f"\nworld switch, one way, last {times['samples']}: p50 {p50:.1f} us, p99 {p99:.1f} us"
-    if report["cut"]:
-        yield f"\na process has cut shared pages, so not all of this can be right: {', '.join(report['cut'])}"
     for name, link in parts["links"].items():
         yield f"link {name}: " + ", ".join(f"{key} {value}" for key, value in link.items())
 

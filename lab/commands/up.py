@@ -24,6 +24,7 @@ from machine.errors import ConfigError, ControlError, StackError, WorldswitchErr
 __all__ = ["configure", "run", "summary"]
 
 _PATIENCE_SECONDS: Final = 60.0
+_BOOTING: Final = "the guest boots now, which takes 5 to 20 s; a stock kernel is quiet meanwhile"
 _SHOWN: Final = ("profile", "mode", "driver", "link", "doorbell")
 
 
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if settings.guest == "none":
         raise ConfigError("a stack whose guest is not started here: `worldswitch serve SOCKET`")
     check_machine()
+    if settings.foreign:
+        _announce(settings)
     return _detached(settings) if args.detach else _foreground(settings)
 
 
@@ -63,6 +66,12 @@ def summary(settings: Settings, *, detached: bool) -> str:
     return "\n".join(lines)
 
 
+def _announce(settings: Settings) -> None:
+    """The first sign of life, for what follows takes seconds."""
+    with contextlib.suppress(OSError):  # nobody reads it: no reason to end
+        print(f"starting a guest under QEMU ({settings.accel}, {settings.memory})", flush=True)
+
+
 def _try(peer: str, option: str, detached: bool) -> Iterator[str]:
     yield "try"
     yield f"  worldswitch exec{option} guest -- ping -c 3 {peer}"
@@ -74,10 +83,12 @@ def _console(settings: Settings, option: str, detached: bool) -> Iterator[str]:
     """What there is to know about the guest's console."""
     if detached:
         yield f"  console {RunDirectory(settings.name).console}"
+        yield f"  {_BOOTING}"
         yield f"  worldswitch status{option}"
         yield f"  worldswitch down{option}"
     else:
         yield f"this is the guest's console; power the guest off, or press Ctrl-A X, or worldswitch down{option}"
+        yield _BOOTING
 
 
 def _foreground(settings: Settings) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lab.extras import remedy
 from lab.reporting.blocks import Bars, Chart, Lines, Point, Segments, Series, Timeline
 from machine.errors import SetupError
 
@@ -82,9 +83,7 @@ def _matplotlib() -> tuple[Any, Any]:
     try:
         return importlib.import_module("matplotlib"), importlib.import_module("matplotlib.figure").Figure
     except ModuleNotFoundError as error:
-        raise SetupError(
-            f"a report needs matplotlib (no module {error.name!r}): scripts/setup, or pip install 'worldswitch[report]'"
-        ) from None
+        raise SetupError(f"a report needs matplotlib (no module {error.name!r}): {remedy('report')}") from None
 
 
 def _inline(chart: Chart, svg: str) -> str:
