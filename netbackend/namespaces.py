@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import re
 import socket
 import struct
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from machine.errors import ConfigError, NetworkError, StackError
+from machine.errors import NetworkError, StackError
+from machine.stackname import check_stack_name
 from netbackend.refusal import refusal
 
 __all__ = ["NamespaceId", "check_stack_name", "create", "enter", "identity", "namespace_name", "path", "remove", "run"]
@@ -29,7 +29,6 @@ NamespaceId = tuple[int, int]
 """Device and inode number of a namespace: what tells it from a later one of the same name."""
 
 _DIRECTORY: Final = "/run/netns"
-_STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9]")
 
 # linux/sched.h, linux/mount.h, linux/sockios.h, linux/if.h
 _CLONE_NEWNET: Final = 0x40000000
@@ -59,13 +58,6 @@ _SETTINGS: Final = (
     ("bridge/bridge-nf-call-ip6tables", "0"),
     ("bridge/bridge-nf-call-arptables", "0"),
 )
-
-
-def check_stack_name(name: str) -> str:
-    """``name`` itself if a stack may be called so; ConfigError otherwise."""
-    if not _STACK_NAME.fullmatch(name):
-        raise ConfigError(f"stack name {name!r}: use 1 to 32 of a-z, 0-9 and '-', no '-' at either end")
-    return name
 
 
 def namespace_name(stack: str, role: str) -> str:
