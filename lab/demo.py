@@ -12,12 +12,13 @@ from typing import Final
 
 from lab import demoguest, preflight
 from lab.bench.machines import Machines
-from lab.bench.samples import median, percentile
+from lab.bench.samples import median, percentile, tail_name
 from lab.bench.testbed import Testbed, testbed
 from lab.load import iperf3
 from lab.load.ping import ping
 from lab.load.place import Place
 from lab.status import switch_times
+from lab.textlayout import prose, table, wrapped
 from machine.config import make_settings
 
 __all__ = ["configure", "run"]
@@ -27,8 +28,13 @@ _PINGS: Final = 20
 _PING_INTERVAL: Final = 0.05
 _UDP_RATE: Final = 20_000_000
 _MODES: Final = ("2.0", "optimised")
-_LABEL_WIDTH: Final = 38
-_COLUMN_WIDTH: Final = 14
+_LEGEND: Final = """\
+native: the same programs on the same CPUs, bridge and wire, without the virtual machine.
+
+Counts are over all the traffic of a column, acknowledgements included; the paper's 12 port accesses are for a packet
+sent alone (`worldswitch bench counts`). A switch is timed from the last instruction in one world to the first in the
+other.\
+"""
 
 
 @dataclasses.dataclass(slots=True)
@@ -89,9 +95,9 @@ def _virtual(machines: Machines, places: dict[str, Place], mode: str, seconds: i
     after = machines.counters()
     _count(column, {name: after[name] - before[name] for name in after})
     times = switch_times(machines.bed.stack.counters["vmm"])
-    for metric in ("p50", "p99"):
+    for metric, name in (("p50", "p50"), ("p99", tail_name(times["samples"] or 0))):
         value = times[metric]
-        column.cells[f"world switch, one way, {metric} (us)"] = "-" if value is None else f"{value / 1000:.1f}"
+        column.cells[f"world switch, one way, {name} (us)"] = "-" if value is None else f"{value / 1000:.1f}"
     return column
 
 
@@ -100,7 +106,8 @@ def _traffic(column: _Column, place: Place, peer: Place, seconds: int) -> None:
     _step(f"{title}: {_PINGS} pings to the peer")
     pings = ping(place, peer.address, count=_PINGS, interval=_PING_INTERVAL)
     cells["ping, median (ms)"] = f"{median(pings.rtts_ms):.3f}" if pings.rtts_ms else "-"
-    cells["ping, p99 (ms)"] = f"{percentile(pings.rtts_ms, 99):.3f}" if pings.rtts_ms else "-"
+    slowest = f"ping, {tail_name(_PINGS)} (ms)"
+    cells[slowest] = f"{percentile(pings.rtts_ms, 99):.3f}" if pings.rtts_ms else "-"
     cells["pings lost"] = f"{pings.lost} of {pings.sent}"
     _step(f"{title}: iperf3 TCP to the peer, {seconds} s")
     sent = iperf3.measure(place, peer, seconds=seconds, omit=1)
@@ -127,18 +134,12 @@ def _count(column: _Column, spent: dict[str, int]) -> None:
 
 
 def _step(text: str) -> None:
-    print(f"==> {text}", flush=True)
+    print(wrapped(f"==> {text}", hanging="    "), flush=True)
 
 
 def _print_table(columns: list[_Column], note: str) -> None:
-    rows = list(dict.fromkeys(row for column in columns for row in column.cells))
-    print()
-    print(" " * _LABEL_WIDTH + "".join(f"{column.title:>{_COLUMN_WIDTH + 2}}" for column in columns))
-    for row in rows:
-        cells = "".join(f"{column.cells.get(row, ''):>{_COLUMN_WIDTH + 2}}" for column in columns)
-        print(f"{row:{_LABEL_WIDTH}}{cells}")
-    print(f"\n{note}")
-    print("native: the same programs on the same CPUs, bridge and wire, without the virtual machine.")
-    print("Counts are over all the traffic of a column, acknowledgements included; the paper's 12 port accesses are")
-    print("for a packet sent alone (`worldswitch bench counts`). A switch is timed from the last instruction in one")
-    print("world to the first in the other.")
+    labels = list(dict.fromkeys(row for column in columns for row in column.cells))
+    rows = [[label, *(column.cells.get(label, "") for column in columns)] for label in labels]
+    print(f"\n{table(['', *(column.title for column in columns)], rows)}\n")
+    print(prose(note))
+    print(prose(_LEGEND))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from lab.bench.samples import median, percentile
+from lab.bench.samples import median, percentile, tail_name
 from lab.bench.tables import NOTHING
 from lab.bench.tracedload import LOADS
 from lab.reporting.blocks import Block, Chart, Prose, Section, Segments, Span, Table, Timeline
@@ -70,7 +70,8 @@ def _table(result: Result, load: str) -> Table:
                 [f"{median(values) * _US:.1f}", f"{percentile(values, _TAIL) * _US:.1f}"] if values else [NOTHING] * 2
             )
         rows.append([meaning, *cells])
-    header = [f"{name}, {which}" for name in names for which in ("p50", "p99")]
+    counts = {name: len(result.values(configuration=name, metric=TOTAL, load=load)) for name in names}
+    header = [f"{name}, {which}" for name in names for which in ("p50", tail_name(counts[name]))]
     return Table(f"Times in us, {LOADS.get(load, load)}", ("segment", *header), rows)
 
 
