@@ -11,6 +11,7 @@ import dataclasses
 from typing import Final
 
 from lab import demoguest, preflight
+from lab.arguments import whole
 from lab.bench.machines import Machines
 from lab.bench.samples import median, percentile, tail_name
 from lab.bench.testbed import Testbed, testbed
@@ -19,11 +20,13 @@ from lab.load.ping import ping
 from lab.load.place import Place
 from lab.status import switch_times
 from lab.textlayout import prose, table, wrapped
-from machine.config import make_settings
+from machine.config import PROFILES, make_settings
+from netbackend.rate import parse_rate
 
 __all__ = ["configure", "run"]
 
 _SECONDS: Final = 4
+_MOST_SECONDS: Final = 3600
 _PINGS: Final = 20
 _PING_INTERVAL: Final = 0.05
 _UDP_RATE: Final = 20_000_000
@@ -53,13 +56,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="builtin",
         help="qemu: a stock kernel (scripts/setup-guest makes its image)",
     )
-    parser.add_argument("--profile", help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu",
+    )
     parser.add_argument("--link", default="100mbit", help="rate of the wire")
-    parser.add_argument("--seconds", type=int, default=_SECONDS, help="length of each iperf3 run")
+    parser.add_argument("--seconds", type=whole(1, _MOST_SECONDS), default=_SECONDS, help="length of each iperf3 run")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The whole demonstration; returns the exit status."""
+    """The whole demonstration; returns the exit status. ConfigError for a bad --link, before anything is done."""
+    parse_rate(args.link)
     preflight.check_machine()
     if args.guest == "qemu":
         return demoguest.run(args)

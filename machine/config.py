@@ -159,8 +159,10 @@ class Settings:
             raise ConfigError("hlt and probe_rounds are of the built-in guest")
 
     def _check_cpus(self) -> None:
-        """Whether they are CPUs at all. A process that is pinned reads its stack's settings, too, so what it may use
-        itself is no measure here: ``make_settings`` asks that of whoever starts a stack.
+        """Whether they are CPUs at all.
+
+        A process that is pinned reads its stack's settings, too, so what it may use itself is no measure here:
+        ``make_settings`` asks that of whoever starts a stack.
         """
         if not self.cpus or any(type(cpu) is not int or cpu < 0 for cpu in self.cpus):
             raise ConfigError(f"bad cpus {','.join(map(str, self.cpus))!r}: a list such as 0 or 0,1")

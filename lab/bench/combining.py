@@ -38,9 +38,9 @@ VALUES: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType(
 
 _RUNS: Final = 3
 _DIRECTION: Final = "transmit"
-_LEGEND: Final = (
-    "One setting changed at a time. Medians [least..most]. The paper: cap 3; it gives no threshold and no decay."
-)
+_LEGEND: Final = """\
+One setting changed at a time. Medians [least..most]. The paper: cap 3; it gives no threshold and no decay.\
+"""
 _HEADER: Final = ("", "Mb/s", "idle %", "switches a packet", "IRQs a packet", "")
 
 

@@ -135,7 +135,7 @@ def show(recorder: Recorder) -> None:
     facts = recorder.samples[0]
     columns = [(share, configuration.name) for share in SHARES for configuration in _CONFIGURATIONS]
     wire = f"link {facts['link']}, profile {facts['profile']}"
-    print(prose(f"Throughput (Mb/s) against operation size, guest to peer, {wire}"))
+    print(prose(f"Mb/s against operation size, guest to peer, {wire}"))
     print(table(("bytes", *(f"{name}, {share} CPU" for share, name in columns)), _rows(recorder, columns)))
     print(prose("Medians [least..most]. The paper found (its Figure 6 prints no numbers):"))
     for finding in paper.SWEEP_FINDINGS:

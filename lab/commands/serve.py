@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 import os
 import shlex
-from pathlib import Path
 
+from lab.arguments import absolute
 from lab.complaint import complain
 from lab.options import add_settings, settings_from
 from lab.preflight import check_machine
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when it was ended on request. Clients may come and go meanwhile, one at a time."""
-    path = Path(args.socket).absolute()
+    path = absolute(args.socket)
     args.guest, args.socket = "none", None
     settings = dataclasses.replace(settings_from(args), socket=str(path))
     check_machine()

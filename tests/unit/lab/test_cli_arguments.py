@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 
@@ -38,7 +39,7 @@ def toml(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "COMMAND"),
+        (["staus"], "unknown command 'staus': did you mean status?"),
         (["sideways"], "invalid choice: 'sideways'"),
         (["up", "--sideways"], "unrecognized arguments: --sideways"),
         (["up", "--mo", "2.0"], "unrecognized arguments: --mo"),
@@ -82,7 +83,9 @@ def test_without_root_nothing_is_tried(monkeypatch, capsys):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for words in (["up"], ["exec", "guest", "--", "true"], ["down"], ["down", "--all"]):
         assert cli.main(words) == 1
-        assert capsys.readouterr().err == "worldswitch: needs root: run it with sudo\n"
+        said = capsys.readouterr().err
+        assert said.startswith("worldswitch: needs root: run it with sudo: sudo /")
+        assert said.endswith(f" {shlex.join(words)}\n")
     with pytest.raises(SetupError, match="sudo"):
         require_root()
 
