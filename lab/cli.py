@@ -80,20 +80,26 @@ def _flushed() -> Iterator[None]:
     What standard output does not take is given up: the interpreter would try again as it ends, and say so.
     """
     try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        try:
+            yield
+        except SystemExit:  # help, and the version: printed like anything else
+            _flush()
+            raise
+        _flush()
     except BaseException:
         _give_up_output()
         raise
 
 
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
 def _give_up_output() -> None:
     """After a failure: prints what can still be printed, and keeps the rest from being tried again."""
-    if sys.stdout is None:
-        return
     try:
-        sys.stdout.flush()
+        _flush()
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)

@@ -13,13 +13,13 @@ from typing import Final
 from lab import demoguest, preflight
 from lab.arguments import whole
 from lab.bench.machines import Machines
-from lab.bench.samples import median, percentile, tail_name
+from lab.bench.samples import median, percentile
 from lab.bench.testbed import Testbed, testbed
 from lab.load import iperf3
 from lab.load.ping import ping
 from lab.load.place import Place
 from lab.status import switch_times
-from lab.textlayout import prose, table, wrapped
+from lab.textlayout import prose, table, tail_name, wrapped
 from machine.config import PROFILES, make_settings
 from netbackend.rate import parse_rate
 

@@ -7,14 +7,17 @@ A figure is never shortened; a table that is too wide is folded or taken apart.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
 
-__all__ = ["fields", "listing", "prose", "screen_width", "table", "wrapped"]
+__all__ = ["command_lines", "fields", "listing", "prose", "screen_width", "table", "tail_name", "wrapped"]
 
+_GOES_ON: Final = " \\"  # a shell reads on in the next line
+_FEWEST_FOR_P99: Final = 100
 _USUAL: Final = 80
 _NARROWEST: Final = 40  # below that, lines may be longer than the screen: no layout would help
 _GAP: Final = "  "
@@ -67,6 +70,20 @@ def fields(parts: Iterable[str], *, label: str = "", gap: str = "   ") -> list[s
     return [f"{margin if at else label}{line}".rstrip() for at, line in enumerate(lines)]
 
 
+def command_lines(words: Sequence[str], indent: str) -> list[str]:
+    """A shell command to copy, in lines that a shell takes for one; no word is broken."""
+    room = screen_width() - len(indent) - len(_GOES_ON)
+    lines: list[str] = []
+    line = ""
+    for word in map(shlex.quote, words):
+        if line and len(line) + 1 + len(word) > room:
+            lines.append(f"{indent}{line}{_GOES_ON}")
+            line = f"  {word}"
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, f"{indent}{line}"]
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, keys: int = 1) -> str:
     """Columns as wide as they need, the first to the left, the others to the right; short rows end early.
 
@@ -80,6 +97,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, keys: int = 1
         if _total(widths) <= screen or _shorten_first(columns[0], widths, screen):
             return _drawn(columns, every, widths)
     return "\n\n".join(_parts(columns, keys, screen))
+
+
+def tail_name(count: int) -> str:
+    """What the 99th percentile of ``count`` values may be called: of fewer than a hundred it is the slowest of them."""
+    return "p99" if count >= _FEWEST_FOR_P99 else "slowest"
 
 
 def _folded(columns: Sequence[Sequence[str]]) -> list[int]:

@@ -14,11 +14,11 @@ from lab import preflight
 from lab.bench import paper
 from lab.bench.machines import MODE_CONFIGURATIONS, Configuration, Machines
 from lab.bench.rounds import Effort, Progress, reported, rounds
-from lab.bench.samples import Recorder, median, percentile, tail_name
+from lab.bench.samples import Recorder, median, percentile
 from lab.bench.tables import table
 from lab.bench.testbed import testbed
 from lab.bench.tracedload import LOADS, traced
-from lab.textlayout import prose, screen_width
+from lab.textlayout import prose, screen_width, tail_name
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL, transmissions
 from machine.config import make_settings
 from machine.errors import BenchError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from lab.bench.samples import median, tail_name
+from lab.bench.samples import median
 from lab.bench.tables import NOTHING
+from lab.textlayout import tail_name
 
 __all__ = ["BARS", "CONFIGURATIONS", "DIRECTIONS", "HELD", "OWN", "Bar", "Samples", "quotient", "tail_of", "verdicts"]
 

@@ -18,9 +18,8 @@ from typing import Any, Final
 
 from machine.errors import BenchError
 
-__all__ = ["Recorder", "machine_facts", "median", "percentile", "tail_name"]
+__all__ = ["Recorder", "machine_facts", "median", "percentile"]
 
-_FEWEST_FOR_P99: Final = 100
 _PACKAGES: Final = ("worldswitch", "pyroute2", "posix_ipc", "msgpack", "psutil")
 
 
@@ -33,11 +32,6 @@ def percentile(values: Iterable[float], percent: float) -> float:
     """The value that ``percent`` of all values do not exceed (nearest rank); the values need no order."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
-
-
-def tail_name(count: int) -> str:
-    """What the 99th percentile of ``count`` values may be called: of fewer than a hundred it is the slowest of them."""
-    return "p99" if count >= _FEWEST_FOR_P99 else "slowest"
 
 
 def machine_facts() -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from lab.bench.samples import median, percentile, tail_name
+from lab.bench.samples import median, percentile
 from lab.bench.tables import NOTHING
 from lab.bench.tracedload import LOADS
 from lab.reporting.blocks import Block, Chart, Prose, Section, Segments, Span, Table, Timeline
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import heading, missing, slug
+from lab.textlayout import tail_name
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL
 
 __all__ = ["latency", "median_timeline"]
