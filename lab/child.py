@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from lab.become import TERMINAL_SIGNALS
 from lab.perfsupport import INTERPRETER_OPTIONS
+from machine.activity import note
 from machine.control import Channel
 from machine.errors import ControlError
 
@@ -30,7 +31,7 @@ class Child:
     pidfd: int
 
 
-def spawn_role(role: str, fds: Iterable[int], *, profiling: bool) -> Child:
+def spawn_role(role: str, fds: Collection[int], *, profiling: bool) -> Child:
     """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record."""
     here, there = Channel.pair()
     options = INTERPRETER_OPTIONS if profiling else ()
@@ -42,6 +43,7 @@ def spawn_role(role: str, fds: Iterable[int], *, profiling: bool) -> Child:
         process_group=0,  # the terminal's Ctrl-C is for the supervisor
     )
     there.close()
+    note("started %s: pid %d, descriptors %s", role, process.pid, sorted(fds))
     return Child(role, process, here, os.pidfd_open(process.pid))
 
 
@@ -65,6 +67,7 @@ def spawn_program(
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    note("started %s: pid %d, %s", role, process.pid, " ".join(words))
     return Child(role, process, None, os.pidfd_open(process.pid))
 
 
@@ -101,6 +104,7 @@ def reap(children: Iterable[Child], seconds: float) -> None:
         except subprocess.TimeoutExpired:
             child.process.kill()
             child.process.wait()
+        note("ended %s: pid %d, status %s", child.role, child.process.pid, child.process.returncode)
         if child.control is not None:
             child.control.close()
         os.close(child.pidfd)

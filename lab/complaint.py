@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 __all__ = ["complain", "lack_of", "last_line"]
 
 _LONGEST: Final = 2000  # characters of a line: whoever gives an argument of a megabyte knows it already
+_HINTS: Final[Mapping[int, str]] = {
+    errno.EMFILE: " (see `ulimit -n`)",
+    errno.EAGAIN: " (see `ulimit -u`)",  # as fork() has it
+    errno.ENOMEM: " (see `ulimit -v`)",
+    errno.EFBIG: " (see `ulimit -f`)",
+}
 _NO_THREAD: Final = "can't start new thread"  # CPython's words, Modules/_threadmodule.c
 
 
@@ -34,9 +42,9 @@ def lack_of(error: BaseException) -> str | None:
         return "out of memory: see `ulimit -v`, and what else runs"
     if isinstance(error, OSError) and error.errno is not None:
         about = f": {error.filename}" if error.filename is not None else ""
-        return f"the machine refuses: {error.strerror}{about}"
+        return f"the machine refuses: {error.strerror}{about}{_HINTS.get(error.errno, '')}"
     if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-        return "the machine refuses another thread: see `ulimit -u`"
+        return f"the machine refuses: no new thread{_HINTS[errno.EAGAIN]}"
     return None
 
 

@@ -21,6 +21,7 @@ from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
 from lab.stops import StopRequests
 from lab.tracing.switch import serve_trace
+from machine.activity import note
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
@@ -117,6 +118,7 @@ class Supervisor:
         for name in planned:
             if namespaces.identity(name) is not None:
                 raise StackError(f"network namespace {name} exists, and is not ours: `ip netns delete {name}`")
+        note("settings: %s", self.settings.as_map())
         self._record = {
             "state": "starting",
             "reason": None,
@@ -166,6 +168,7 @@ class Supervisor:
         self.directory.socket.unlink(missing_ok=True)
         listener.bind(str(self.directory.socket))
         listener.listen(_BACKLOG)
+        note("answering at %s", self.directory.socket)
         return listener
 
     # -- while it runs ----------------------------------------------------------------------------------------
@@ -260,6 +263,7 @@ class Supervisor:
         return {"event": "set", "settings": settings.as_map()}
 
     def _note_settings(self, settings: Settings) -> None:
+        note("settings: %s", settings.as_map())
         self.settings = settings
         self._record["settings"] = settings.as_map()
         self.directory.save(self._record)

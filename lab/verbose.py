@@ -1,7 +1,6 @@
 """``--verbose``: what is made, started, set and removed, one line each, while it happens.
 
-Whoever does such a thing tells the logger ``worldswitch`` (``logging.getLogger(LOGGER)``), which nobody listens to
-otherwise: the standard library's logger is then a test of a level and no more. Nothing here is on a packet's path.
+Whoever does such a thing says so with ``machine.activity.note``, which nobody listens to otherwise.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
-__all__ = ["LOGGER", "listening", "retell"]
+from machine.activity import LOGGER
 
-LOGGER: Final = "worldswitch"
+__all__ = ["listening", "retell"]
 
 Say = Callable[[str], None]
 

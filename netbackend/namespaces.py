@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from machine.activity import note
 from machine.errors import NetworkError, StackError
 from machine.stackname import check_stack_name
 from netbackend.refusal import refusal
@@ -93,6 +94,7 @@ def create(name: str) -> NamespaceId:
         raise
     if found is None:
         raise NetworkError(f"network namespace {name} vanished while it was made")
+    note("made network namespace %s", name)
     return found
 
 
@@ -111,6 +113,7 @@ def remove(name: str, made: NamespaceId | None = None) -> bool:
         return False
     except OSError as error:
         raise refusal(f"remove network namespace {name}", error.errno) from None
+    note("removed network namespace %s", name)
     return True
 
 

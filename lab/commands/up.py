@@ -20,6 +20,7 @@ from lab.preflight import check_machine
 from lab.rundir import RunDirectory
 from lab.stops import StopRequests
 from lab.textlayout import fields, wrapped
+from lab.verbose import retell
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ConfigError, ControlError, StackError, WorldswitchError
@@ -130,17 +131,21 @@ def _detached(settings: Settings) -> int:
 
 
 def _supervise(settings: Settings, channel: Channel) -> None:
-    """The daemon's work; until the stack is up, a hang-up of the channel is a request to end."""
-    from lab.supervisor import Supervisor
+    """The daemon's work; until the stack is up, a hang-up of the channel is a request to end.
 
+    All of it is within the try: what fails before the supervisor is there is a failure to start like any other.
+    """
     report = _Report(channel)
-    with StopRequests() as stops:
-        stops.watch(channel.fileno())
-        supervisor = Supervisor(settings, stops, report.say, epitaph=True)
-        try:
+    retell(report.say)
+    try:
+        from lab.supervisor import Supervisor
+
+        with StopRequests() as stops:
+            stops.watch(channel.fileno())
+            supervisor = Supervisor(settings, stops, report.say, epitaph=True)
             supervisor.run(lambda: daemon.log_to(supervisor.directory.log), report.up)
-        except WorldswitchError as error:
-            report.failed(error)
+    except WorldswitchError as error:
+        report.failed(error)
 
 
 class _Report:
