@@ -93,9 +93,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, keys: int = 1
     columns = [list(column) for column in zip_longest(header, *rows, fillvalue="")]
     screen = screen_width()
     every = range(len(columns))
-    for widths in ([max(map(len, column)) for column in columns], _folded(columns)):
-        if _total(widths) <= screen or _shorten_first(columns[0], widths, screen):
-            return _drawn(columns, every, widths)
+    natural, folded = [max(map(len, column)) for column in columns], _folded(columns)
+    if _total(natural) <= screen:
+        return _drawn(columns, every, natural)
+    if _total(folded) <= screen or _shorten_first(columns[0], folded, screen):
+        return _drawn(columns, every, folded)
     return "\n\n".join(_parts(columns, keys, screen))
 
 
@@ -123,7 +125,7 @@ def _shorten_first(cells: Sequence[str], widths: list[int], screen: int) -> bool
     Only an excess of a few columns is worth a label in two lines.
     """
     wanted = widths[0] - (_total(widths) - screen)
-    least = max(_SHORTEST_LABEL, *map(_longest_word, cells), widths[0] // 2)
+    least = max(_SHORTEST_LABEL, widths[0] // 2, *(_longest_word(cell) + len(_margin(cell)) for cell in cells))
     if wanted < least:
         return False
     widths[0] = wanted
@@ -154,7 +156,9 @@ def _part(columns: Sequence[Sequence[str]], chosen: Sequence[int], widths: Seque
 def _drawn(columns: Sequence[Sequence[str]], chosen: Sequence[int], widths: Sequence[int]) -> str:
     lines: list[str] = []
     for number in range(len(columns[0])):
-        cells = [_lines(columns[at][number], width) for at, width in zip(chosen, widths, strict=True)]
+        cells = [
+            _lines(columns[at][number], width, label=bool(number)) for at, width in zip(chosen, widths, strict=True)
+        ]
         height = max(map(len, cells))
         for level in range(height):
             # A heading stands on its column; a label that goes on does so below its row's figures.
@@ -164,14 +168,17 @@ def _drawn(columns: Sequence[Sequence[str]], chosen: Sequence[int], widths: Sequ
     return "\n".join(lines)
 
 
-def _lines(text: str, width: int) -> list[str]:
-    """A cell within its column: only what does not fit is folded, so leading blanks of the others stay."""
+def _lines(text: str, width: int, *, label: bool) -> list[str]:
+    """A cell within its column, folded only if it does not fit. A label goes on farther to the right, a heading not."""
     if len(text) <= width:
         return [text]
-    blanks = " " * (len(text) - len(text.lstrip()))
-    return textwrap.wrap(
-        text, max(width, 1), subsequent_indent=f"{blanks}  ", break_long_words=False, break_on_hyphens=False
-    )
+    margin = _margin(text) if label else ""
+    return textwrap.wrap(text, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
+
+
+def _margin(label: str) -> str:
+    """Where a label's further lines begin."""
+    return " " * (len(label) - len(label.lstrip()) + len(_GAP))
 
 
 def _level(cell: Sequence[str], level: int) -> str:
