@@ -5,10 +5,11 @@ Whatever it is given: a status that is documented, at most one line of error, no
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from lab import arguments, cli, options, preflight
-from lab.commands import profile
+from machine.errors import ConfigError
 from tests.kit.clifuzz import Case, Outcome, cases, inside, outside, populate, problems
 from tests.kit.fuzzing import fuzz_seconds
 
@@ -27,7 +27,7 @@ QUIET: Final = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture, Healt
 FUZZING: Final = settings(max_examples=200, deadline=None, suppress_health_check=QUIET, database=None)
 # Found at once or never: the same inputs in each run, and no time spent on making the one that fails smaller.
 PLANTED: Final = settings(
-    max_examples=3000,
+    max_examples=500,
     deadline=None,
     suppress_health_check=QUIET,
     database=None,
@@ -47,23 +47,24 @@ def judge(case: Case, outcome: Outcome) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder to be called in, with what the words name; beside it, the run directory."""
-    where = tmp_path / "here"
-    where.mkdir()
-    (tmp_path / "run").mkdir()
-    populate(where)
-    for path in (tmp_path, where):
-        path.chmod(0o777)
-    return where
+def folder():
+    """A folder to be called in, with what the words name; beside it, the run directory. Any user can get there."""
+    with tempfile.TemporaryDirectory() as name:
+        where = Path(name) / "here"
+        where.mkdir()
+        (Path(name) / "run").mkdir()
+        populate(where)
+        for path in (where, where.parent):
+            path.chmod(0o777)
+        yield where
 
 
-def fuzz_inside(folder, seconds, how):
-    """Calls ``main`` with one command line after the other until the time is over; how many."""
+def fuzz_inside(folder, seconds, how, *only):
+    """Calls ``main`` with one command line after the other until the time is over; how many. ``only``: commands."""
     count = 0
 
     @how
-    @given(cases(process=False))
+    @given(cases(*only, process=False))
     def some(case):
         nonlocal count
         judge(case, inside(case, folder))
@@ -118,27 +119,50 @@ def test_any_process_of_root_is_answered_in_one_line(folder):
     assert fuzz_outside(folder, SECONDS / 4, None) > 5
 
 
+def checked_by_pattern_alone(name, _longest=32):
+    """How a stack's name was checked once; argparse makes a list of --name=--, which is no text to match."""
+    if not re.fullmatch("[a-z0-9-]+", name):
+        raise ConfigError("bad name")
+    return name
+
+
 def taken_as_text(text):
-    """How `profile` once read its duration: int() refuses 5000 digits with an error of its own."""
+    """How `profile` read its duration once: int() refuses 5000 digits with an error of its own."""
     return int(text) if text.isascii() and text.isdigit() else 5
 
 
+def complain_and_leave(error):
+    """Says it, and forgets a file."""
+    Path(f"core.{time.monotonic_ns()}").touch()
+    print(f"worldswitch: {error}", file=sys.stderr)
+
+
+def complain_at_length(error):
+    """Says it in two lines."""
+    print(f"worldswitch: {error}\nand that is all", file=sys.stderr)
+
+
+DASHES: Final = {
+    "lab.arguments.Parser.check_values": lambda *_: None,
+    "lab.rundir.check_stack_name": checked_by_pattern_alone,
+}
+
+
 @pytest.mark.parametrize(
-    ("where", "name", "defect"),
+    ("command", "planted"),
     [
-        (arguments.Parser, "check_values", lambda *_: None),  # --name=--
-        (profile, "_whole_seconds", taken_as_text),
-        (options, "absolute", lambda path: Path(path).resolve(strict=True)),  # any error of a path
-        (preflight, "require_root", lambda: print("one\ntwo", file=sys.stderr)),  # more than one line
-        (cli, "complain", lambda error: (Path("core").touch(), print(f"worldswitch: {error}", file=sys.stderr))),
-        (argparse.ArgumentParser, "error", lambda _self, message: sys.exit(message)),
+        ("status", DASHES),
+        ("profile", {"lab.commands.profile._whole_seconds": taken_as_text}),
+        ("demo", {"lab.demo.whole": lambda *_: lambda text: range(int(float(text)))[0]}),
+        ("up", {"lab.cli.complain": complain_at_length}),
+        ("list", {"lab.cli.complain": complain_and_leave}),
+        ("bench", {"machine.errors.ConfigError.exit_status": 64}),
+        ("set", {"lab.cli.WorldswitchError": KeyError}),
     ],
-    ids=("dashes", "digits", "paths", "lines", "left behind", "status"),
-)
-def test_a_planted_defect_is_found(monkeypatch, folder, where, name, defect):
-    """The fuzzer is not blind: each fault of the kinds that it is for, put back, is found."""
-    if (where, name) == (argparse.ArgumentParser, "error"):
-        monkeypatch.delattr(arguments.Parser, "error")
-    monkeypatch.setattr(where, name, defect)
+)  # fmt: skip
+def test_a_planted_defect_is_found(monkeypatch, folder, command, planted):
+    """The fuzzer is not blind: a fault of each kind that it is for, put back, is found at once."""
+    for where, defect in planted.items():
+        monkeypatch.setattr(where, defect)
     with pytest.raises(FoundError):
-        fuzz_inside(folder, 60.0, PLANTED)
+        fuzz_inside(folder, 60.0, PLANTED, command)

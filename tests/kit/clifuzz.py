@@ -45,6 +45,7 @@ _VALUES: Final = (
     *("bug-", "../x", "A", "a" * 40, "default", "0,1", "4096", "0," * 2000, "/", "/dev/null", "no/such/file"),
     *("file", "folder", "page.html", "%s%n", "\x1b[2J", "x" * 100_000),
 )
+_NASTY: Final = ("", "--", "-1", "nan", "9" * 5000, "bug-", "\n", "x" * 100_000)  # of these, those that hit most
 _FILES: Final = ("fifo", "/dev/zero", "/", "file", "no/such/file", "large", "bad.toml", "good.toml", "", "deep.toml")
 _VARIABLES: Final[Mapping[str, Sequence[str]]] = {
     "COLUMNS": ("", "0", "-1", "1", "80", "200", "x", "9" * 5000),
@@ -66,9 +67,9 @@ _STARTING: Final[Mapping[str, Sequence[str]]] = _VARIABLES | {  # these count wh
     "PYTHONSAFEPATH": ("1",),
 }
 # As a shell has them. The smallest are those with which the interpreter itself still starts.
-_LIMITS: Final = ("-n 10", "-n 16", "-n 32", "-u 1", "-f 0", "-f 8", "-c 0", "-s 256", "-t 1", "-v 120000", "-v 60000")
+_LIMITS: Final = ("-n 16", "-n 20", "-n 32", "-u 1", "-f 0", "-f 8", "-c 0", "-s 256", "-t 1", "-v 120000", "-v 60000")
 _REDIRECTIONS: Final = (
-    *("<&-", "</", ">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&- >&- 2>&-", ">/dev/null", "3</dev/null"),
+    *("<&-", ">&-", ">/dev/full", "2>&-", "2>/dev/full", "<&- >&- 2>&-", ">/dev/null", "3</dev/null"),
 )
 _FOLDERS: Final = ("here", "gone")
 
@@ -96,11 +97,15 @@ class Outcome:
 
 
 @cache
-def command_lines() -> st.SearchStrategy[tuple[str, ...]]:
-    """Words after ``worldswitch``: a command, mostly one that there is, with options of its own and with others'."""
-    names = tuple(cli.COMMANDS)
-    known = st.sampled_from(names).flatmap(_words_of)
-    mangled = st.tuples(st.sampled_from((*names, "")), _text()).map(lambda pair: ("".join(pair),))
+def command_lines(*only: str) -> st.SearchStrategy[tuple[str, ...]]:
+    """Words after ``worldswitch``: a command, mostly one that there is, with options of its own and with others'.
+
+    ``only``: with these commands.
+    """
+    known = st.sampled_from(only or tuple(cli.COMMANDS)).flatmap(_words_of)
+    if only:
+        return known
+    mangled = st.tuples(st.sampled_from((*cli.COMMANDS, "")), _text()).map(lambda pair: ("".join(pair),))
     return st.one_of(known, known, known, known, st.lists(_value(), max_size=4).map(tuple), mangled)
 
 
@@ -119,7 +124,7 @@ def _words_of(name: str) -> st.SearchStrategy[tuple[str, ...]]:
 
 
 def _value() -> st.SearchStrategy[str]:
-    return st.one_of(st.sampled_from(_VALUES), st.sampled_from(_VALUES), _text())
+    return st.one_of(st.sampled_from(_NASTY), st.sampled_from(_VALUES), _text())
 
 
 def _text() -> st.SearchStrategy[str]:
@@ -132,10 +137,10 @@ def _environment(variables: Mapping[str, Sequence[str]]) -> st.SearchStrategy[di
     return st.lists(st.sampled_from(pairs), max_size=3).map(dict)
 
 
-def cases(*, process: bool) -> st.SearchStrategy[Case]:
+def cases(*only: str, process: bool) -> st.SearchStrategy[Case]:
     """Calls within this process, or ``process``: with what only a process of its own can have."""
     if not process:
-        return st.builds(Case, command_lines(), _environment(_VARIABLES), root=st.booleans())
+        return st.builds(Case, command_lines(*only), _environment(_VARIABLES), root=st.booleans())
     return st.builds(
         Case,
         command_lines(),
@@ -233,12 +238,12 @@ def _target(fd: str) -> str | None:
 # -- in a process of its own ----------------------------------------------------------------------------------
 
 _SCRIPT: Final = """\
-report=$1 errors=$2 limits=$3 folder=$4 redirection=$5
-shift 5
+report=$1 limits=$2 folder=$3 redirection=$4
+shift 4
 if [ "$folder" = gone ]; then mkdir gone; cd gone; rmdir ../gone; fi
 (
     eval "$limits"
-    eval 'exec "$@"' '2>"$errors"' "$redirection"
+    eval 'exec "$@"' "$redirection"
 )
 status=$?
 find /run/worldswitch /run/netns -mindepth 1 >"$report" 2>/dev/null
@@ -256,13 +261,12 @@ def outside(case: Case, folder: Path, user: int | None) -> Outcome:
 
     As root it has a mount and a network namespace of its own, with nothing in /run, /dev/shm and /dev/net.
     """
-    report, errors = folder.parent / "report", folder.parent / "errors"
-    for path in (report, errors):
-        path.write_bytes(b"")
-        path.chmod(0o666)
+    report = folder.parent / "report"
+    report.write_bytes(b"")
+    report.chmod(0o666)
     before = _files(folder)
     limits = "; ".join(f"ulimit {limit}" for limit in case.limits)
-    words = ["sh", "-c", _SCRIPT, "sh", str(report), str(errors), limits, case.folder, case.redirection]
+    words = ["bash", "-c", _SCRIPT, "bash", str(report), limits, case.folder, case.redirection]
     words += [sys.executable, "-m", "lab", *case.words]
     if user is None and os.geteuid() == 0:
         words = ["unshare", "--mount", "--net", "sh", "-c", _PRIVATE, "sh", *words]
@@ -272,7 +276,9 @@ def outside(case: Case, folder: Path, user: int | None) -> Outcome:
         [os.fsencode(word) for word in words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(_ROOT), "PYTHONDONTWRITEBYTECODE": "1", **case.variables},
         timeout=_LONGEST_S,
@@ -281,7 +287,7 @@ def outside(case: Case, folder: Path, user: int | None) -> Outcome:
     )
     seconds = time.monotonic() - began
     left = {*(_files(folder) - before), *report.read_text(errors="replace").splitlines()}
-    return Outcome(done.returncode, errors.read_text(errors="replace"), seconds, tuple(sorted(left)))
+    return Outcome(done.returncode, done.stderr, seconds, tuple(sorted(left)))
 
 
 def _files(folder: Path) -> set[str]:
