@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from lab.hearing import Printed, text_of
 from lab.perfsupport import INTERPRETER_OPTIONS
 from lab.stops import signal_name
 from lab.terminal import Terminal
+from machine.activity import note
 from machine.control import Channel
 from machine.errors import ControlError
 from machine.process import own_numbers
@@ -44,7 +45,7 @@ class Child:
 
 
 def spawn_role(
-    role: str, fds: Iterable[int], *, profiling: bool, program: Sequence[str] = (), arguments: Sequence[str] = ()
+    role: str, fds: Collection[int], *, profiling: bool, program: Sequence[str] = (), arguments: Sequence[str] = ()
 ) -> Child:
     """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record.
 
@@ -73,6 +74,7 @@ def spawn_role(
                 cwd="/",
                 start_new_session=True,
             )
+    note("started %s: pid %d, descriptors %s", role, process.pid, sorted(fds))
     return Child(role, process, here, os.pidfd_open(process.pid), Printed(reader))
 
 
@@ -99,6 +101,7 @@ def spawn_program(
     finally:
         os.close(own)
     terminal.started()
+    note("started %s: pid %d, %s", role, process.pid, " ".join(words))
     return Child(role, process, None, os.pidfd_open(process.pid))
 
 
@@ -142,6 +145,7 @@ def reap(children: Iterable[Child], seconds: float) -> None:
             child.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             _kill(child)
+        note("ended %s: pid %d, status %s", child.role, child.process.pid, child.process.returncode)
         if child.control is not None:
             child.control.close()
         if child.printed is not None:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
+from collections.abc import Mapping
+from typing import Final
 
-__all__ = ["complain", "last_line", "printable", "printable_text"]
+__all__ = ["complain", "lack_of", "last_line", "printable", "printable_text"]
+
+_LONGEST: Final = 2000  # characters of a line: whoever gives an argument of a megabyte knows it already
+_HINTS: Final[Mapping[int, str]] = {
+    errno.EMFILE: " (see `ulimit -n`)",
+    errno.EAGAIN: " (see `ulimit -u`)",  # as fork() has it
+    errno.ENOMEM: " (see `ulimit -v`)",
+    errno.EFBIG: " (see `ulimit -f`)",
+}
+_NO_THREAD: Final = "can't start new thread"  # CPython's words, Modules/_threadmodule.c
 
 
 def complain(problem: object) -> None:
@@ -13,8 +25,27 @@ def complain(problem: object) -> None:
 
     A message may quote what a guest has printed: nothing in it reaches the terminal as a command.
     """
-    with contextlib.suppress(OSError):
-        print(f"worldswitch: {printable(' '.join(str(problem).split()))}", file=sys.stderr, flush=True)
+    line = printable(" ".join(str(problem).split()))
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+        print(f"worldswitch: {line}", file=sys.stderr, flush=True)
+
+
+def lack_of(error: BaseException) -> str | None:
+    """One line on what the machine, or a limit of this process, did not grant; None for what is a defect of ours.
+
+    The kernel's refusals (files, memory, processes, space) come as OSError wherever they happen to hit: what is not
+    expected where it happens ends here, so that a limit never is a traceback.
+    """
+    if isinstance(error, MemoryError):
+        return "out of memory: see `ulimit -v`, and what else runs"
+    if isinstance(error, OSError) and error.errno is not None:
+        about = f": {error.filename}" if error.filename is not None else ""
+        return f"the machine refuses: {error.strerror}{about}{_HINTS.get(error.errno, '')}"
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return f"the machine refuses: no new thread{_HINTS[errno.EAGAIN]}"
+    return None
 
 
 def last_line(text: str) -> str:

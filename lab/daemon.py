@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.boundedfile import trim
+from lab.complaint import lack_of
 from machine.control import Channel
 
 __all__ = ["LOG_BYTES", "launch", "log_to", "trim_log"]
@@ -25,7 +26,8 @@ _ERROR: Final = 2
 def launch(work: Callable[[Channel], None]) -> Channel:
     """Runs ``work`` in a daemon and returns the other end of the channel that it is given.
 
-    The daemon ends when ``work`` returns. If it raises, that is a defect: the traceback goes through the channel.
+    The daemon ends when ``work`` returns. What it raises goes through the channel as one line: what the machine did
+    not grant, or a defect, whose traceback goes to standard error, the log if there is one.
     """
     here, there = Channel.pair()
     child = os.fork()
@@ -49,9 +51,9 @@ def _become_daemon(channel: Channel, work: Callable[[Channel], None]) -> None:
             log_to(Path(os.devnull))
             work(channel)
         status = 0
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        channel.send({"event": "failed", "message": f"a defect: {traceback.format_exc()}", "status": 1})
+        channel.send({"event": "failed", "message": lack_of(error) or f"a defect: {error!r}", "status": 1})
         raise
     finally:
         os._exit(status)

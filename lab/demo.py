@@ -11,6 +11,7 @@ import dataclasses
 from typing import Final
 
 from lab import demoguest, preflight
+from lab.arguments import whole
 from lab.bench.machines import Machines
 from lab.bench.samples import median, percentile
 from lab.bench.testbed import Testbed, testbed
@@ -18,17 +19,25 @@ from lab.load import iperf3
 from lab.load.ping import ping
 from lab.load.place import Place
 from lab.status import switch_times
-from machine.config import make_settings
+from lab.textlayout import prose, table, tail_name, wrapped
+from machine.config import PROFILES, make_settings
+from netbackend.rate import parse_rate
 
 __all__ = ["configure", "run"]
 
 _SECONDS: Final = 4
+_MOST_SECONDS: Final = 3600
 _PINGS: Final = 20
 _PING_INTERVAL: Final = 0.05
 _UDP_RATE: Final = 20_000_000
 _MODES: Final = ("2.0", "optimised")
-_LABEL_WIDTH: Final = 38
-_COLUMN_WIDTH: Final = 14
+_LEGEND: Final = """\
+native: the same programs on the same CPUs, bridge and wire, without the virtual machine.
+
+Counts are over all the traffic of a column, acknowledgements included; the paper's 12 port accesses are for a packet
+sent alone (`worldswitch bench counts`). A switch is timed from the last instruction in one world to the first in the
+other.\
+"""
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,13 +56,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="builtin",
         help="qemu: a stock kernel (scripts/setup-guest makes its image)",
     )
-    parser.add_argument("--profile", help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu",
+    )
     parser.add_argument("--link", default="100mbit", help="rate of the wire")
-    parser.add_argument("--seconds", type=int, default=_SECONDS, help="length of each iperf3 run")
+    parser.add_argument("--seconds", type=whole(1, _MOST_SECONDS), default=_SECONDS, help="length of each iperf3 run")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The whole demonstration; returns the exit status."""
+    """The whole demonstration; returns the exit status. ConfigError for a bad --link, before anything is done."""
+    parse_rate(args.link)
     preflight.check_machine()
     if args.guest == "qemu":
         return demoguest.run(args)
@@ -89,9 +103,9 @@ def _virtual(machines: Machines, places: dict[str, Place], mode: str, seconds: i
     after = machines.counters()
     _count(column, {name: after[name] - before[name] for name in after})
     times = switch_times(machines.bed.stack.counters["vmm"])
-    for metric in ("p50", "p99"):
+    for metric, name in (("p50", "p50"), ("p99", tail_name(times["samples"] or 0))):
         value = times[metric]
-        column.cells[f"world switch, one way, {metric} (us)"] = "-" if value is None else f"{value / 1000:.1f}"
+        column.cells[f"world switch, one way, {name} (us)"] = "-" if value is None else f"{value / 1000:.1f}"
     return column
 
 
@@ -100,7 +114,8 @@ def _traffic(column: _Column, place: Place, peer: Place, seconds: int) -> None:
     _step(f"{title}: {_PINGS} pings to the peer")
     pings = ping(place, peer.address, count=_PINGS, interval=_PING_INTERVAL)
     cells["ping, median (ms)"] = f"{median(pings.rtts_ms):.3f}" if pings.rtts_ms else "-"
-    cells["ping, p99 (ms)"] = f"{percentile(pings.rtts_ms, 99):.3f}" if pings.rtts_ms else "-"
+    slowest = f"ping, {tail_name(_PINGS)} (ms)"
+    cells[slowest] = f"{percentile(pings.rtts_ms, 99):.3f}" if pings.rtts_ms else "-"
     cells["pings lost"] = f"{pings.lost} of {pings.sent}"
     _step(f"{title}: iperf3 TCP to the peer, {seconds} s")
     sent = iperf3.measure(place, peer, seconds=seconds, omit=1)
@@ -127,18 +142,12 @@ def _count(column: _Column, spent: dict[str, int]) -> None:
 
 
 def _step(text: str) -> None:
-    print(f"==> {text}", flush=True)
+    print(wrapped(f"==> {text}", hanging="    "), flush=True)
 
 
 def _print_table(columns: list[_Column], note: str) -> None:
-    rows = list(dict.fromkeys(row for column in columns for row in column.cells))
-    print()
-    print(" " * _LABEL_WIDTH + "".join(f"{column.title:>{_COLUMN_WIDTH + 2}}" for column in columns))
-    for row in rows:
-        cells = "".join(f"{column.cells.get(row, ''):>{_COLUMN_WIDTH + 2}}" for column in columns)
-        print(f"{row:{_LABEL_WIDTH}}{cells}")
-    print(f"\n{note}")
-    print("native: the same programs on the same CPUs, bridge and wire, without the virtual machine.")
-    print("Counts are over all the traffic of a column, acknowledgements included; the paper's 12 port accesses are")
-    print("for a packet sent alone (`worldswitch bench counts`). A switch is timed from the last instruction in one")
-    print("world to the first in the other.")
+    labels = list(dict.fromkeys(row for column in columns for row in column.cells))
+    rows = [[label, *(column.cells.get(label, "") for column in columns)] for label in labels]
+    print(f"\n{table(['', *(column.title for column in columns)], rows)}\n")
+    print(prose(note))
+    print(prose(_LEGEND))

@@ -20,6 +20,7 @@ from lab.bench.tables import table
 from lab.bench.testbed import Testbed
 from lab.guestimage import find_image
 from lab.status import measure
+from lab.textlayout import prose, wrapped
 from machine.config import make_settings
 
 __all__ = ["run"]
@@ -28,6 +29,11 @@ _MODES: Final = ("2.0", "optimised")
 _SELF_TEST: Final = "ethtool -t eth0 offline"
 _SELF_TEST_SECONDS: Final = 30.0
 _PASSED: Final = "PASS"
+_LEGEND: Final = """\
+Frames: both ways. A port access crosses a socket to the vmm, which answers it, or vmapp does after a world switch. An
+unmodified driver makes the same accesses in every mode: 2 to send a frame, 14 for an interrupt
+(docs/experiments/qemu.md).\
+"""
 _HEADER: Final = ("in the guest", "mode", "result", "frames", "port accesses", "a frame", "switches", "a frame")
 
 
@@ -43,15 +49,14 @@ def run(args: argparse.Namespace) -> int:
     rows: list[list[str]] = []
     with ours(settings) as (bed, guest):
         _step(f"up after {time.monotonic() - began:.1f} s. What its kernel, {_kernel(guest)}, says of the card:")
-        print(guest.console.check("dmesg | grep -E 'pcnet32|eth0'").rstrip())
+        for line in guest.console.check("dmesg | grep -E 'pcnet32|eth0'").splitlines():
+            print(wrapped(line, hanging="    "))
         for mode in _MODES:
             bed.change(**MODE_CONFIGURATIONS[mode].changes)
             rows += _tour(bed, guest, mode, effort)
         _step("removing everything")
-    print(f"\n{table(_HEADER, rows)}\n")
-    print(f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access crosses a socket to the")
-    print("vmm, which answers it, or vmapp does after a world switch. An unmodified driver makes the same accesses in")
-    print("every mode: 2 to send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
+    print(f"\n{table(_HEADER, rows, keys=2)}\n")
+    print(prose(f"Profile {settings.profile}, link {settings.link}. {_LEGEND}"))
     return 0
 
 
@@ -103,4 +108,4 @@ def _cost(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 
 def _step(text: str) -> None:
-    print(f"==> {text}", flush=True)
+    print(wrapped(f"==> {text}", hanging="    "), flush=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lab.arguments import absolute
 from machine.errors import ConfigError, SetupError
 
 __all__ = ["CACHE_VARIABLE", "LEAST_MEMORY_MIB", "GuestImage", "find_image", "find_qemu", "image_folders"]
@@ -61,7 +62,7 @@ def image_folders() -> Iterator[Path]:
     """Where an image may be, best first: where the user says, or root's cache and then the user's own."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
-        yield Path(chosen).absolute() / _IMAGE
+        yield absolute(chosen) / _IMAGE
         return
     if os.geteuid() == 0:
         yield _SHARED_CACHE / _IMAGE
@@ -85,4 +86,4 @@ def _made() -> Path:
 def _given(part: str, path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"--{part} {path}: {'no file' if path.exists() else 'there is no such file'}")
-    return path.absolute()
+    return absolute(path)

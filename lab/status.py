@@ -136,4 +136,5 @@ def _samples(page: memoryview, first: int) -> list[int]:
 
 
 def _percentile(ordered: list[int], percent: int) -> int | None:
-    return ordered[(len(ordered) - 1) * percent // 100] if ordered else None
+    """Nearest rank: the least value that at least ``percent`` of all do not exceed; the p99 of a few is the slowest."""
+    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None

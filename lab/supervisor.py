@@ -22,6 +22,7 @@ from lab.stack import Stack
 from lab.stops import StopRequests
 from lab.tracing.switch import TraceService
 from lab.voices import MUTED_SECONDS, Voices
+from machine.activity import note
 from machine.config import Settings
 from machine.control import Message
 from machine.errors import ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
@@ -117,6 +118,7 @@ class Supervisor:
         for name in planned:
             if namespaces.identity(name) is not None:
                 raise StackError(f"network namespace {name} exists, and is not ours: `ip netns delete {name}`")
+        note("settings: %s", self.settings.as_map())
         self._record = {
             "state": "starting",
             "reason": None,
@@ -168,6 +170,7 @@ class Supervisor:
         listener.bind(str(self.directory.socket))
         clients = Clients(listener)
         undo.callback(clients.close)
+        note("answering at %s", self.directory.socket)
         return clients
 
     # -- while it runs ----------------------------------------------------------------------------------------
@@ -232,6 +235,7 @@ class Supervisor:
 
     def _note_settings(self, settings: Settings) -> None:
         """The record first: if it cannot be written, nothing has been noted."""
+        note("settings: %s", settings.as_map())
         self.directory.save(self._record | {"settings": settings.as_map()})
         self._record["settings"] = settings.as_map()
         self.settings = settings

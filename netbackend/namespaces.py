@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import socket
 import struct
 from collections.abc import Callable
@@ -17,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from machine.errors import ConfigError, NetworkError, StackError
+from machine.activity import note
+from machine.errors import NetworkError, StackError
+from machine.stackname import check_stack_name
 from netbackend import nsfiles
 from netbackend.libc import CLONE_NEWNET, MS_BIND, call, mount
 from netbackend.nsfiles import path
@@ -42,7 +43,6 @@ T = TypeVar("T")
 NamespaceId = tuple[int, int]
 """Device and inode number of a namespace: what tells it from a later one of the same name."""
 
-_STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9]")
 
 # linux/sockios.h, linux/if.h
 _SIOCGIFFLAGS: Final = 0x8913
@@ -87,13 +87,6 @@ _SETTINGS: Final = (
 )
 
 
-def check_stack_name(name: str) -> str:
-    """``name`` itself if a stack may be called so; ConfigError otherwise."""
-    if not _STACK_NAME.fullmatch(name):
-        raise ConfigError(f"stack name {name!r}: use 1 to 32 of a-z, 0-9 and '-', no '-' at either end")
-    return name
-
-
 def namespace_name(stack: str, role: str) -> str:
     """Name of the namespace that machine ``role`` (guest, host, ...) has in ``stack``."""
     return f"ws-{check_stack_name(stack)}-{role}"
@@ -122,6 +115,7 @@ def create(name: str) -> NamespaceId:
         raise
     if found is None:
         raise NetworkError(f"network namespace {name} vanished while it was made")
+    note("made network namespace %s", name)
     return found
 
 
@@ -130,7 +124,10 @@ def remove(name: str, made: NamespaceId | None = None) -> bool:
 
     The kernel keeps a namespace for as long as a process lives in it or holds a descriptor of it.
     """
-    return is_ours(name, made) and nsfiles.remove(name)
+    if not is_ours(name, made) or not nsfiles.remove(name):
+        return False
+    note("removed network namespace %s", name)
+    return True
 
 
 def is_ours(name: str, made: NamespaceId | None) -> bool:

@@ -7,7 +7,10 @@ import importlib
 from pathlib import Path
 from typing import Final
 
+from lab.arguments import whole
+from lab.bench.rounds import Effort
 from lab.stops import ASKED_TO_END, Interruption
+from lab.textlayout import listing
 from machine.config import PROFILES
 from machine.errors import ConfigError
 
@@ -26,6 +29,8 @@ BENCHES: Final = {
     "throughput": "TCP both ways, native and each mode, at 100 Mb/s and 1 Gb/s",
 }
 
+_MOST_RUNS: Final = 1000
+
 GUESTS: Final = ("builtin", "qemu")
 """Whom a benchmark can measure; setting ``guest`` has others, whom nobody can ask for anything."""
 
@@ -34,11 +39,9 @@ _OPTIONAL: Final = ("guest", "link", "profile", "seconds")  # a benchmark that h
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments that every benchmark has."""
-    listing = "\n".join(f"  {name:12} {text}" for name, text in BENCHES.items())
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"benchmarks:\n{listing}"
+    parser.epilog = f"benchmarks:\n{listing(BENCHES.items())}"
     parser.add_argument("bench", choices=tuple(BENCHES), metavar="NAME", help="see below")
-    parser.add_argument("--runs", type=int, default=None, help="how often everything is measured")
+    parser.add_argument("--runs", type=whole(1, _MOST_RUNS), default=None, help="how often everything is measured")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: to try it, not to quote it")
     parser.add_argument(
         "--link", default=None, metavar="RATE", help="rate of the wire: 100mbit, 1gbit, any rate, or none"
@@ -58,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     for option in _OPTIONAL:
         if getattr(args, option) is not None and option not in known:
             raise ConfigError(f"bench {args.bench} has no --{option}")
+    Effort.of(args, 1)  # a bad --runs or --seconds is said before anything else is looked at
     try:
         status: int = module.run(args)
     except Interruption as interruption:

@@ -16,6 +16,8 @@ import subprocess
 import sys
 from typing import Final
 
+from lab import preflight
+from lab.bench.rounds import Effort
 from lab.bench.samples import Recorder, median, percentile
 from lab.bench.testbed import testbed
 from machine.config import make_settings
@@ -33,7 +35,8 @@ _LAYERS: Final = {"raw": "raw primitive", "vmm": "trap, vmm", "vmapp": "trap, vm
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints one table, writes the samples."""
-    runs = args.runs or (1 if args.quick else _RUNS)
+    preflight.check_machine()
+    runs = Effort.of(args, _RUNS).runs
     rounds = _ROUNDS // 5 if args.quick else _ROUNDS
     placements = _placements()
     settings = {"runs": runs, "rounds": rounds, "mode": "2.0"}

@@ -90,7 +90,7 @@ def show(recorder: Recorder) -> None:
         rows = list(_rows(recorder, profile))
         if rows:
             print(f"ping, profile {profile}")
-            print(table(_HEADER, rows), end="\n\n", flush=True)
+            print(table(_HEADER, rows, keys=2), end="\n\n", flush=True)
 
 
 def _rows(recorder: Recorder, profile: str) -> Iterable[tuple[str, ...]]:

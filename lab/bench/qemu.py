@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from lab import preflight
 from lab.bench.machines import MODE_CONFIGURATIONS
-from lab.bench.qemubars import CONFIGURATIONS, DIRECTIONS, OWN, quotient, verdicts
+from lab.bench.qemubars import CONFIGURATIONS, DIRECTIONS, OWN, quotient, tail_of, verdicts
 from lab.bench.qemuguests import TRACE_FILE, ours, own
 from lab.bench.qemuload import UNITS, Guest, access_cost, frames, interrupts, per_packet, round_trips, transfer
 from lab.bench.rounds import Effort, Progress, reported, rounds
@@ -22,6 +22,7 @@ from lab.bench.samples import Recorder
 from lab.bench.tables import NOTHING, spread, table
 from lab.bench.testbed import Testbed
 from lab.status import measure
+from lab.textlayout import prose
 from machine.config import make_settings
 from netbackend.rate import format_rate, parse_rate
 
@@ -139,14 +140,15 @@ def _accesses_of_own(guest: Guest, trace: Path, direction: str) -> dict[str, flo
 
 
 def show(recorder: Recorder) -> None:
-    """Two tables and how the bars were met; nothing if nothing has been measured."""
+    """Two tables and how near it came to what it aims at; nothing if nothing has been measured."""
     if not recorder.samples:
         return
-    print(table(_HEADER, _transfers(recorder)), end="\n\n")
-    print(table(("configuration", "round trip, ms", "p99, ms", "x own", "one access, us"), _singles(recorder)))
-    print(_LEGEND)
+    print(table(_HEADER, _transfers(recorder), keys=2), end="\n\n")
+    header = ("configuration", "round trip, ms", f"{tail_of(recorder)}, ms", "x own", "one access, us")
+    print(table(header, _singles(recorder)))
+    print(prose(_LEGEND))
     for _, line in verdicts(recorder):
-        print(line)
+        print(prose(line))
 
 
 def _transfers(recorder: Recorder) -> Iterable[list[str]]:

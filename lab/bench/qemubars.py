@@ -7,8 +7,9 @@ from typing import Final, NamedTuple, Protocol
 
 from lab.bench.samples import median
 from lab.bench.tables import NOTHING
+from lab.textlayout import tail_name
 
-__all__ = ["BARS", "CONFIGURATIONS", "DIRECTIONS", "HELD", "OWN", "Bar", "Samples", "quotient", "verdicts"]
+__all__ = ["BARS", "CONFIGURATIONS", "DIRECTIONS", "HELD", "OWN", "Bar", "Samples", "quotient", "tail_of", "verdicts"]
 
 OWN: Final = "QEMU's own"
 HELD: Final = "optimised"
@@ -49,13 +50,20 @@ def quotient(above: Sequence[float], below: Sequence[float]) -> float | None:
     return median(above) / median(below)
 
 
+def tail_of(samples: Samples) -> str:
+    """What the 99th percentile of a series of pings may be called; earlier results do not say how many there were."""
+    counts = samples.values(metric="pings")
+    return tail_name(int(min(counts))) if counts else "p99"
+
+
 def verdicts(samples: Samples) -> Iterator[tuple[bool | None, str]]:
-    """For each bar whether it was met (None: not measured), and a line that says so."""
+    """For each aim whether it was reached (None: not measured), and a line that says so."""
     for name, bar in BARS.items():
         found = quotient(samples.values(configuration=HELD, **bar.keys), samples.values(configuration=OWN, **bar.keys))
-        limit = f"{'at least' if bar.at_least else 'at most'} {bar.ratio:g}"
+        aim = f"the goal of {'at least' if bar.at_least else 'at most'} {bar.ratio:g}"
         if found is None:
-            yield None, f"{name}: {NOTHING} (bar: {limit})"
+            yield None, f"{name}: {NOTHING} ({aim})"
         else:
             met = bar.met(found)
-            yield met, f"{name}: {found:.3f} of {OWN} (bar: {limit}, {'met' if met else 'NOT MET'})"
+            missed = "below" if bar.at_least else "above"
+            yield met, f"{name}: {found:.3f} of {OWN} ({'within' if met else missed} {aim})"

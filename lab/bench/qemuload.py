@@ -33,6 +33,7 @@ _INTERFACE: Final = "eth0"
 UNITS: Final = {
     "rtt_p50_ms": "ms",
     "rtt_p99_ms": "ms",
+    "pings": "1",
     "goodput_mbps": "Mb/s",
     "sent_mbps": "Mb/s",
     "retransmits": "segments",
@@ -96,7 +97,7 @@ def round_trips(guest: Guest, effort: Effort) -> dict[str, float]:
     result = ping(guest.peer, guest.address, count=count, interval=_PING_INTERVAL)
     if result.lost:
         raise BenchError(f"{result.lost} of {result.sent} pings to the guest were lost")
-    return {"rtt_p50_ms": median(result.rtts_ms), "rtt_p99_ms": percentile(result.rtts_ms, 99)}
+    return {"rtt_p50_ms": median(result.rtts_ms), "rtt_p99_ms": percentile(result.rtts_ms, 99), "pings": count}
 
 
 def transfer(guest: Guest, direction: str, effort: Effort) -> dict[str, float]:

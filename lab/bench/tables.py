@@ -1,17 +1,16 @@
-"""Tables as benchmarks print them, and a series of measurements as text: its median and its spread."""
+"""What stands in the tables of benchmarks: a series of measurements as text, its median and its spread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
 from typing import Final
 
 from lab.bench.samples import median
+from lab.textlayout import table
 
 __all__ = ["NOTHING", "percent", "spread", "table"]
 
 NOTHING: Final = "-"
-_GAP: Final = "  "
 
 
 def spread(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:
@@ -27,15 +26,3 @@ def spread(values: Sequence[float], digits: int = 1, scale: float = 1.0) -> str:
 def percent(values: Sequence[float]) -> str:
     """As ``spread``, of shares (0 to 1)."""
     return spread(values, scale=100.0)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need, the first to the left, the others to the right; short rows end early."""
-    lines = [tuple(header), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
-    return "\n".join(_line(cells, widths) for cells in lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    pairs = enumerate(zip(cells, widths, strict=False))
-    return _GAP.join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in pairs).rstrip()

@@ -20,6 +20,7 @@ from machine.errors import ConfigError, SetupError, StackError
 __all__ = ["configure", "run"]
 
 _LONGEST: Final = 600
+_DIGITS: Final = 9  # int() refuses more than 4300 with an error of its own
 
 Found = dict[profilers.Profiler, Stacks]
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _whole_seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _LONGEST:
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS or not 1 <= int(text) <= _LONGEST:
         raise ConfigError(f"bad duration {text!r}: whole seconds, from 1 to {_LONGEST}")
     return int(text)
 

@@ -17,6 +17,8 @@ from lab.options import DEFAULT_NAME, add_guest, add_settings, settings_from
 from lab.preflight import check_machine
 from lab.rundir import RunDirectory
 from lab.stops import StopRequests, exit_status_of
+from lab.textlayout import fields, wrapped
+from lab.verbose import retell
 from machine.config import Settings
 from machine.control import Channel, Message
 from machine.errors import ConfigError, ControlError, StackError, WorldswitchError
@@ -52,15 +54,14 @@ def summary(settings: Settings, *, detached: bool) -> str:
 
     plan = NetworkPlan(settings.name)
     option = "" if settings.name == DEFAULT_NAME else f" --name {settings.name}"
-    addresses = "   ".join(f"{role} {plan.stations[role].address}" for role in ("guest", "host", "peer", "native"))
+    addresses = (f"{role} {plan.stations[role].address}" for role in ("guest", "host", "peer", "native"))
     shown = ("profile", "mode", "link", "guest", "memory", "accel") if settings.foreign else _SHOWN
     chosen = {key: getattr(settings, key) for key in shown}
     cpus = ",".join(map(str, settings.cpus))
+    first = f"stack {settings.name} is up: " + ", ".join(f"{key} {value}" for key, value in chosen.items())
     lines = [
-        f"stack {settings.name} is up: "
-        + ", ".join(f"{key} {value}" for key, value in chosen.items())
-        + f", CPU {cpus}",
-        f"  {addresses}",
+        wrapped(f"{first}, CPU {cpus}", hanging="  "),
+        *fields(addresses, label="  "),
         *(_console(settings, option, detached) if settings.foreign else _try(plan.peer.address, option, detached)),
     ]
     return "\n".join(lines)
@@ -74,7 +75,7 @@ def _announce(settings: Settings) -> None:
 
 def _try(peer: str, option: str, detached: bool) -> Iterator[str]:
     yield "try"
-    yield f"  worldswitch exec{option} guest -- ping -c 3 {peer}"
+    yield f"  worldswitch exec{option} guest ping -c 3 {peer}"
     yield f"  worldswitch status{option}"
     yield f"  worldswitch down{option}" if detached else f"end it with Ctrl-C, or worldswitch down{option}"
 
@@ -87,7 +88,8 @@ def _console(settings: Settings, option: str, detached: bool) -> Iterator[str]:
         yield f"  worldswitch status{option}"
         yield f"  worldswitch down{option}"
     else:
-        yield f"this is the guest's console; power the guest off, or press Ctrl-A X, or worldswitch down{option}"
+        text = f"this is the guest's console; power the guest off, or press Ctrl-A X, or worldswitch down{option}"
+        yield wrapped(text, hanging="  ")
         yield _BOOTING
 
 
@@ -125,17 +127,21 @@ def _detached(settings: Settings) -> int:
 
 
 def _supervise(settings: Settings, channel: Channel) -> None:
-    """The daemon's work; until the stack is up, a hang-up of the channel is a request to end."""
-    from lab.supervisor import Supervisor
+    """The daemon's work; until the stack is up, a hang-up of the channel is a request to end.
 
+    All of it is within the try: what fails before the supervisor is there is a failure to start like any other.
+    """
     report = _Report(channel)
-    with StopRequests() as stops:
-        stops.watch(channel.fileno())
-        supervisor = Supervisor(settings, stops, report.say, epitaph=True)
-        try:
+    retell(report.say)
+    try:
+        from lab.supervisor import Supervisor
+
+        with StopRequests() as stops:
+            stops.watch(channel.fileno())
+            supervisor = Supervisor(settings, stops, report.say, epitaph=True)
             supervisor.run(lambda: daemon.log_to(supervisor.directory.log), report.up)
-        except WorldswitchError as error:
-            report.failed(error)
+    except WorldswitchError as error:
+        report.failed(error)
 
 
 class _Report:

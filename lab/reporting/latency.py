@@ -12,6 +12,7 @@ from lab.bench.tracedload import LOADS
 from lab.reporting.blocks import Block, Chart, Prose, Section, Segments, Span, Table, Timeline
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import heading, missing, slug
+from lab.textlayout import tail_name
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL
 
 __all__ = ["latency", "median_timeline"]
@@ -70,7 +71,8 @@ def _table(result: Result, load: str) -> Table:
                 [f"{median(values) * _US:.1f}", f"{percentile(values, _TAIL) * _US:.1f}"] if values else [NOTHING] * 2
             )
         rows.append([meaning, *cells])
-    header = [f"{name}, {which}" for name in names for which in ("p50", "p99")]
+    counts = {name: len(result.values(configuration=name, metric=TOTAL, load=load)) for name in names}
+    header = [f"{name}, {which}" for name in names for which in ("p50", tail_name(counts[name]))]
     return Table(f"Times in us, {LOADS.get(load, load)}", ("segment", *header), rows)
 
 
