@@ -7,10 +7,10 @@ import importlib
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from lab.outfile import apart_from
 from machine.config import PROFILES
 from machine.errors import ConfigError
 
@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--guest", choices=GUESTS, default=None, help="the built-in guest, or a stock kernel under QEMU"
     )
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write every raw sample there")
+    parser.add_argument("--json", default=None, metavar="FILE", help="write every raw sample there; -: standard output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     for option in _OPTIONAL:
         if getattr(args, option) is not None and option not in known:
             raise ConfigError(f"bench {args.bench} has no --{option}")
-    with _ends_cleanly():
+    with _ends_cleanly(), apart_from(args.json):
         status: int = module.run(args)
     return status
 
