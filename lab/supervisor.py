@@ -27,7 +27,7 @@ from machine.errors import ControlError, ProcessDiedError, StackError, StartInte
 from machine.lance.registers import describe
 from machine.process import set_name
 from netbackend import namespaces
-from netbackend.pcapng import open_capture
+from netbackend.capturefile import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
 from netbackend.topology import Network, build, set_link_rate

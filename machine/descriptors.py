@@ -2,8 +2,8 @@
 
 ``-`` is standard output, as in most programs. ``/dev/stdout``, ``/dev/stderr`` and ``/dev/fd/N`` are symbolic links
 into /proc/self/fd. Linux does not duplicate the descriptor when one of them is opened, as other systems do: it opens
-the file behind it anew. For a regular file that is a second file offset, at 0, so that a log which a user appends to would
-be overwritten; for a socket it fails. So these names are recognised here, and the descriptor itself is used.
+the file behind it anew. For a regular file that is a second file offset, at 0, so that a log which a user appends to
+would be overwritten; for a socket it fails. So these names are recognised here, and the descriptor itself is used.
 """
 
 from __future__ import annotations
