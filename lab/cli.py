@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
+from lab import streams
 from lab.complaint import complain
 from machine.errors import ConfigError, SetupError, WorldswitchError
 
@@ -46,26 +46,43 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit status (2: bad arguments, 130: interrupted)."""
+    """Runs one subcommand; returns the exit status (2: bad arguments, 130: interrupted).
+
+    ``argv``: None for the program itself, which takes its standard streams over (``lab.streams``).
+    """
+    if argv is None:
+        streams.take_over()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        status = _in_one_line(lambda: _run(arguments))
+    except SystemExit:  # argparse has printed its help
+        unwritten = _in_one_line(streams.finish)
+        if unwritten:
+            return unwritten
+        raise
+    return status or _in_one_line(streams.finish)
+
+
+def _in_one_line(work: Callable[[], int | None]) -> int:
+    """The status of ``work``; a deliberate failure is said in one line."""
+    try:
+        return work() or 0
+    except streams.OutputError as error:
+        if not error.quiet:
+            complain(error)
+        return error.exit_status
     except WorldswitchError as error:
         complain(error)
         return error.exit_status
     except KeyboardInterrupt:
         complain("interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _run(arguments: list[str]) -> int:
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     args = _parse(arguments, chosen)
     status: int = importlib.import_module(COMMANDS[args.command][0]).run(args)
-    sys.stdout.flush()
     return status
 
 

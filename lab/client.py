@@ -7,8 +7,8 @@ from typing import Final
 
 from lab.preflight import require_root
 from lab.rundir import RunDirectory, running_record
-from machine.control import Channel, Message
-from machine.errors import ControlError, StackError
+from machine.control import Channel, Message, pack
+from machine.errors import ConfigError, ControlError, StackError
 
 __all__ = ["ask", "request"]
 
@@ -18,6 +18,10 @@ _PATIENCE_SECONDS: Final = 5.0
 def request(name: str, message: Message) -> Message:
     """The answer of stack ``name`` to a request that it may refuse; StackError if it isn't running."""
     require_root()
+    try:
+        pack(message)
+    except ControlError as unfit:  # the user's words, and no fault of the supervisor's
+        raise ConfigError(str(unfit)) from None
     directory = RunDirectory(name)
     running_record(directory)
     answer = ask(directory, message)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from typing import Final
 
 __all__ = ["complain", "last_line"]
+
+_UNDECODED: Final = 0xDC00  # the byte n of a name is U+DC00 + n (PEP 383)
 
 
 def complain(problem: object) -> None:
@@ -24,4 +27,11 @@ def last_line(text: str) -> str:
 
 
 def _printable(line: str) -> str:
-    return "".join(filter(str.isprintable, line))
+    """Without what cannot be printed; a byte of a file name that is no text is shown as what it is."""
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in line)
+
+
+def _escaped(letter: str) -> str:
+    """A byte that Python could not decode, by its number; nothing for a control character."""
+    number = ord(letter) - _UNDECODED
+    return f"\\x{number:02x}" if 0x80 <= number <= 0xFF else ""

@@ -6,11 +6,12 @@ import argparse
 import importlib
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Final
 
 from lab.outfile import apart_from
+from lab.streams import patient
 from machine.config import PROFILES
 from machine.errors import ConfigError
 
@@ -61,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     for option in _OPTIONAL:
         if getattr(args, option) is not None and option not in known:
             raise ConfigError(f"bench {args.bench} has no --{option}")
-    with _ends_cleanly(), apart_from(args.json):
+    shown = patient() if args.json is not None else nullcontext()  # with a file, the tables are not the result
+    with _ends_cleanly(), apart_from(args.json), shown:
         status: int = module.run(args)
     return status
 
