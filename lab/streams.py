@@ -19,6 +19,7 @@ what cannot be written is written as an escape.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -33,7 +34,8 @@ from machine.errors import WorldswitchError
 __all__ = ["OutputError", "claim_standard_descriptors", "finish", "patient", "take_over"]
 
 NOBODY_READS: Final = 128 + signal.SIGPIPE
-_ERRORS: Final = "backslashreplace"
+_ERRORS: Final = "worldswitch.escape"
+_UNDECODED: Final = range(0xDC80, 0xDD00)  # the byte n of a name that is no text is U+DC00 + n (PEP 383)
 
 
 class OutputError(WorldswitchError):
@@ -98,10 +100,24 @@ def claim_standard_descriptors() -> None:
 def take_over() -> None:
     """Makes the three streams of ``sys`` as said above. Once, by the program; a caller of ``main`` keeps its own."""
     claim_standard_descriptors()
+    codecs.register_error(_ERRORS, _escape)
     if sys.stdin is None:
         sys.stdin = open(0, errors="surrogateescape", closefd=False)  # noqa: SIM115 - for as long as we live
     sys.stdout = _text(sys.stdout, _Descriptor(1))
     sys.stderr = _text(sys.stderr, _Descriptor(2, deaf=True), line_buffering=True)
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""What stands for letters that an encoding lacks: \xe9 for a byte that is no text, \u2502 for any other."""
+    assert isinstance(error, UnicodeEncodeError)
+    letters = error.object[error.start : error.end]
+    return "".join(map(_escaped, letters)), error.end
+
+
+def _escaped(letter: str) -> str:
+    if ord(letter) in _UNDECODED:
+        return f"\\x{ord(letter) & 0xFF:02x}"
+    return letter.encode("ascii", "backslashreplace").decode()
 
 
 def _text(before: object, raw: _Descriptor, *, line_buffering: bool = False) -> io.TextIOWrapper:

@@ -38,10 +38,10 @@ def open_capture(path: str) -> int:
         number = named_descriptor(path)
         fd = os.open(path, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o644) if number is None else _anew(number)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = f"{error.strerror if isinstance(error, OSError) else error}; choose another path"
         if isinstance(error, OSError) and error.errno == errno.ENXIO and _is_fifo(path):
             reason = "nobody reads this FIFO; start its reader first"
-        raise SetupError(f"cannot write capture file {path}: {reason}; choose another path") from None
+        raise SetupError(f"cannot write capture file {path}: {reason}") from None
     with contextlib.suppress(OSError):  # no pipe; or the user's pipes have used up what the kernel allows
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return fd

@@ -53,7 +53,7 @@ def _trace(name: str, seconds: float, out: OutFile) -> None:
         trace = collect(buffers, switch, waiting(seconds))
     about = {"stack": name, "settings": _settings(name)}
     count = chrome.write(out, trace, where["pids"], turns(kernel.switches, trace.begin, trace.end), about)
-    _report(out.path, trace, count, kernel.missing)
+    _report("standard output" if out.is_standard_output else out.path, trace, count, kernel.missing)
 
 
 def _settings(name: str) -> dict[str, Any]:

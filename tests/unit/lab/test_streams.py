@@ -123,7 +123,7 @@ def test_nothing_that_is_printed_has_no_form(environment: dict[str, str]) -> Non
     program = f"from lab import streams; streams.take_over(); {text}"
     done = shell(f'{sys.executable} -c "$PROGRAM"', PROGRAM=program, **environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith(r"\udce9")
+    assert done.stdout.rstrip().endswith(r"caf\xe9")
 
 
 def test_a_name_that_is_no_text_is_named() -> None:
