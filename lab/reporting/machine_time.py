@@ -9,7 +9,7 @@ from lab.bench import paper
 from lab.bench.samples import median
 from lab.bench.tables import NOTHING, percent, spread
 from lab.reporting.blocks import Bars, Block, Chart, Lines, Point, Prose, Section, Series, Table, point
-from lab.reporting.results import Collection, Result, is_size
+from lab.reporting.results import LARGEST, Collection, Result
 from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, of_guest, ratio, slug
 
 __all__ = ["idle", "sweep"]
@@ -109,7 +109,7 @@ def sweep(found: Collection) -> Section:
 
 
 def _sizes(result: Result) -> list[int]:
-    return sorted(size for size in result.distinct("operation_bytes") if isinstance(size, int) and is_size(size))
+    return sorted(size for size in result.distinct("operation_bytes") if type(size) is int and 0 < size <= LARGEST)
 
 
 def _goodput(result: Result, name: str, cpu: str, size: int) -> list[float]:

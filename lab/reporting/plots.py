@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,7 +52,7 @@ _STYLE_ELEMENT: Final = re.compile(r"<style.*?</style>", re.DOTALL)
 _ROOT: Final = re.compile(r"<svg [^>]*?viewBox=\"0 0 ([0-9.]+) ([0-9.]+)\"[^>]*>")
 _TITLE: Final = "title-above"
 _GROUND: Final = "ground"
-_LEFT_OUT: Final = re.compile(rf"<g id=\"(?:{_TITLE}|{_GROUND})\">.*?</g>", re.DOTALL)
+_LEFT_OUT: Final = re.compile(rf"<g id=\"(?:{_TITLE}|{_GROUND}|{_GROUND}-of-axes)\">.*?</g>", re.DOTALL)
 _HEIGHT_POINTS: Final = 72.0  # points to an inch, the unit of matplotlib's SVG
 _MARGIN_POINTS: Final = 6.0
 _FONT: Final = re.compile(r"font-family: [^;\"]*")
@@ -71,11 +72,12 @@ def draw(chart: Chart) -> Drawing:
     """The chart on paper. SetupError, with the remedy, if matplotlib is not there."""
     matplotlib, figure_class = _matplotlib()
     _check_size(chart)
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}):
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that no font here has: nothing a user could do about
         figure = figure_class(figsize=(_WIDTH, _height(chart)), layout="constrained")
         axes = figure.add_subplot()
         title = axes.set_title(chart.title, loc="left", fontsize=11)
-        for part, name in ((title, _TITLE), (figure.patch, _GROUND), (axes.patch, _GROUND)):
+        for part, name in ((title, _TITLE), (figure.patch, _GROUND), (axes.patch, f"{_GROUND}-of-axes")):
             part.set_gid(name)
         _DRAW[type(chart.drawing)](axes, chart.drawing)
         svg, png = io.BytesIO(), io.BytesIO()

@@ -73,7 +73,9 @@ class Result:
         every: Sequence[Mapping[str, Any]] = self.samples
         if "configuration" in keys and "metric" in keys:
             every = self.by_metric.get((keys["configuration"], keys["metric"]), ())
-        return [s for s in every if all(s.get(key) == value for key, value in keys.items())]
+        for key, value in keys.items():
+            every = [sample for sample in every if sample.get(key) == value]
+        return list(every)
 
     def values(self, **keys: Any) -> list[float]:
         """Their values."""
