@@ -40,6 +40,9 @@ def in_a_mount_namespace(folder: Path, mounts: str, script: str) -> str:
 TRY = """
 import os
 
+from lab.outfile import OutFile
+from machine.errors import ConfigError
+
 def attempt(path, size=400_000):
     try:
         out = OutFile(path)
@@ -223,11 +226,12 @@ def test_a_trace_into_a_fifo(tmp_path: Path) -> None:
     """Its reader gets one whole trace; without a reader it is one line, and no waiting."""
     os.mkfifo(tmp_path / "fifo")
     with up(NAME):
-        with subprocess.Popen(["cat", tmp_path / "fifo"], stdout=subprocess.PIPE) as cat:
+        with (tmp_path / "read").open("wb") as file, subprocess.Popen(["cat", tmp_path / "fifo"], stdout=file) as cat:
             time.sleep(0.3)
             done = worldswitch("trace", "--name", NAME, "--seconds", "0.2", str(tmp_path / "fifo"))
             assert done.returncode == 0, done.stderr
-            assert json.loads(cat.communicate(timeout=20)[0])["traceEvents"]
+            assert cat.wait(20) == 0
+        assert json.loads((tmp_path / "read").read_bytes())["traceEvents"]
         done = worldswitch("trace", "--name", NAME, "--seconds", "0.2", str(tmp_path / "fifo"))
         assert "nobody reads this FIFO" in assert_one_line(done, 2)
 
