@@ -11,9 +11,10 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from lab import streams
 from lab.arguments import Parser
 from lab.complaint import complain, lack_of
 from lab.preflight import RootError, as_root
@@ -50,11 +51,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the exit status. Without one it prints help, which is no failure: 0.
 
     2: bad arguments; 128 + n: interrupted by signal n; 1: anything else that failed. Some commands have further ones.
+    ``argv``: None for the program itself, which takes its standard streams over (``lab.streams``).
     """
+    if argv is None:
+        streams.take_over()
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with interruptible(), _flushed():
-            return _run(arguments)
+        status = _in_one_line(lambda: _run(arguments), arguments)
+    except SystemExit:  # argparse has printed its help
+        unwritten = _in_one_line(streams.finish, arguments)
+        if unwritten:
+            return unwritten
+        raise
+    return status or _in_one_line(streams.finish, arguments)
+
+
+def _in_one_line(work: Callable[[], int | None], arguments: Sequence[str]) -> int:
+    """The status of ``work``; a failure that is none of ours is said in one line."""
+    try:
+        with interruptible():
+            return work() or 0
+    except streams.OutputError as error:
+        if not error.quiet:
+            complain(error)
+        return error.exit_status
     except RootError as error:
         complain(f"{error}: {as_root(arguments)}")
         return error.exit_status
@@ -64,48 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         complain("interrupted")
         return exit_status_of(interruption)
-    except BrokenPipeError:  # whoever read our output has read enough
-        return 0
     except (OSError, MemoryError, RuntimeError) as error:
         line = lack_of(error)
         if line is None:
             raise
         complain(line)
         return _FAILED
-
-
-@contextlib.contextmanager
-def _flushed() -> Iterator[None]:
-    """What was printed is written when the block ends, or its failure is the block's; never the interpreter's, later.
-
-    What standard output does not take is given up: the interpreter would try again as it ends, and say so.
-    """
-    try:
-        try:
-            yield
-        except SystemExit:  # help, and the version: printed like anything else
-            _flush()
-            raise
-        _flush()
-    except BaseException:
-        _give_up_output()
-        raise
-
-
-def _flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _give_up_output() -> None:
-    """After a failure: prints what can still be printed, and keeps the rest from being tried again."""
-    try:
-        _flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
 
 
 def _run(arguments: list[str]) -> int:

@@ -8,8 +8,8 @@ from typing import Final
 
 from lab.preflight import require_root
 from lab.rundir import RunDirectory, running_record
-from machine.control import Channel, Message
-from machine.errors import ControlError, StackError
+from machine.control import Channel, Message, pack
+from machine.errors import ConfigError, ControlError, StackError
 from machine.livecontrol import UNTIL
 
 __all__ = ["ask", "request"]
@@ -21,6 +21,10 @@ _ANSWERED_SECONDS: Final = 8.0  # within which a request is carried out or refus
 def request(name: str, message: Message) -> Message:
     """The answer of stack ``name`` to a request that it may refuse; StackError if it isn't running."""
     require_root()
+    try:
+        pack(message)
+    except ControlError as unfit:  # the user's words, and no fault of the supervisor's
+        raise ConfigError(str(unfit)) from None
     directory = RunDirectory(name)
     running_record(directory)
     answer = ask(directory, message)

@@ -19,6 +19,8 @@ _HINTS: Final[Mapping[int, str]] = {
 }
 _NO_THREAD: Final = "can't start new thread"  # CPython's words, Modules/_threadmodule.c
 
+_UNDECODED: Final = 0xDC00  # the byte n of a name is U+DC00 + n (PEP 383)
+
 
 def complain(problem: object) -> None:
     """Prints ``problem`` in one line; if nobody reads stderr any more, it says nothing.
@@ -57,11 +59,18 @@ def last_line(text: str) -> str:
 def printable(line: str) -> str:
     """``line`` without what a terminal acts upon: C0 and C1 controls, escapes, what changes the direction of writing.
 
-    Whatever a guest or a client has said goes through here before it reaches a terminal or a log.
+    Whatever a guest or a client has said goes through here before it reaches a terminal or a log. A byte of a file name
+    that is no text is shown as what it is.
     """
-    return "".join(filter(str.isprintable, line))
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in line)
 
 
 def printable_text(text: str) -> str:
     """``printable`` for several lines: line feeds and tabs stay."""
     return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
+
+
+def _escaped(letter: str) -> str:
+    """A byte that Python could not decode, by its number; nothing for a control character."""
+    number = ord(letter) - _UNDECODED
+    return f"\\x{number:02x}" if 0x80 <= number <= 0xFF else ""

@@ -21,10 +21,9 @@ import time
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import msgpack
-
 from lab.processes import is_alive
-from machine.errors import ConfigError, SetupError, StackError
+from machine.control import pack, unpack
+from machine.errors import ConfigError, ControlError, SetupError, StackError
 from netbackend.namespaces import check_stack_name
 
 __all__ = ["BASE", "Record", "RunDirectory", "names", "running_record", "state_of"]
@@ -102,18 +101,19 @@ class RunDirectory:
         except OSError as error:
             raise SetupError(f"cannot read {self._record}: {error.strerror}; run as root (sudo)") from None
         try:
-            record = msgpack.unpackb(packed)
+            record = unpack(packed)
             if record["version"] == _VERSION:
                 return dict(record)
-        except (ValueError, KeyError, TypeError):
+        except (ControlError, ValueError, KeyError, TypeError):
             pass
         raise StackError(f"{self._record} is damaged, or another version's: see `ip netns list`, then remove it")
 
     def save(self, record: Record) -> None:
         """Replaces the record; at every moment there is a whole one, the old or the new."""
         new = self.path / "record.new"
+        packed = pack(record | {"version": _VERSION})
         try:
-            new.write_bytes(msgpack.packb(record | {"version": _VERSION}))
+            new.write_bytes(packed)
             new.replace(self._record)
         except OSError as error:
             with contextlib.suppress(OSError):

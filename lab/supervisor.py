@@ -29,7 +29,7 @@ from machine.errors import ProcessDiedError, StackError, StartInterruptedError, 
 from machine.lance.registers import describe
 from machine.process import set_name
 from netbackend import namespaces
-from netbackend.pcapng import open_capture
+from netbackend.capturefile import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
 from netbackend.topology import Network, build, left_of

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Final
 
 from lab.arguments import whole
 from lab.bench.rounds import Effort
+from lab.outfile import apart_from
 from lab.stops import ASKED_TO_END, Interruption
+from lab.streams import patient
 from lab.textlayout import listing
 from machine.config import PROFILES
 from machine.errors import ConfigError
@@ -51,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--guest", choices=GUESTS, default=None, help="the built-in guest, or a stock kernel under QEMU"
     )
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write every raw sample there")
+    parser.add_argument("--json", default=None, metavar="FILE", help="write every raw sample there; -: standard output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -62,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) is not None and option not in known:
             raise ConfigError(f"bench {args.bench} has no --{option}")
     Effort.of(args, 1)  # a bad --runs or --seconds is said before anything else is looked at
+    shown = patient() if args.json is not None else nullcontext()  # with a file, the tables are not the result
     try:
-        status: int = module.run(args)
+        with apart_from(args.json), shown:
+            status: int = module.run(args)
     except Interruption as interruption:
         if interruption.number in ASKED_TO_END:  # as Ctrl-C does, whichever it was; what was measured is kept
             raise KeyboardInterrupt from None

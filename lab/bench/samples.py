@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from lab.outfile import OutFile
 from machine.errors import BenchError
 
 __all__ = ["Recorder", "machine_facts", "median", "percentile"]
@@ -54,13 +55,11 @@ def machine_facts() -> dict[str, Any]:
 class Recorder:
     """Collects samples and writes them; a run that ends early leaves ``complete`` false in the file."""
 
-    def __init__(self, bench: str, settings: dict[str, Any], path: Path | None) -> None:
-        """``path``: where to write; it is opened at once, so that a bad one fails before anything is measured."""
+    def __init__(self, bench: str, settings: dict[str, Any], path: str | Path | None) -> None:
+        """``path``: where to write; a bad one is refused at once, before anything is measured (``lab.outfile``)."""
         self.samples: list[dict[str, Any]] = []
         self._head = {"bench": bench, "settings": settings, "machine": machine_facts()}
-        self._path = path
-        if path is not None:
-            self._write(complete=False)
+        self._out = None if path is None else OutFile(path, BenchError)
 
     def add(self, configuration: str, metric: str, unit: str, value: float, run: int, **keys: Any) -> None:
         """One measured value; ``keys`` say what else distinguishes it (direction, link, doorbell, ...)."""
@@ -76,17 +75,13 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._path is not None:
-            self._write(complete=kind is None)
+        if self._out is not None:
+            try:
+                self._write(self._out, complete=kind is None)
+            finally:
+                self._out.close()
 
-    def _write(self, *, complete: bool) -> None:
-        assert self._path is not None
+    def _write(self, out: OutFile, *, complete: bool) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         record = self._head | {"written": now, "complete": complete, "samples": self.samples}
-        partial = self._path.with_name(self._path.name + ".partial")
-        try:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
-            partial.replace(self._path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise BenchError(f"cannot write {self._path}: {error.strerror}; the file there is not complete") from error
+        out.write((json.dumps(record, indent=1) + "\n").encode())

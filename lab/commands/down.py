@@ -12,6 +12,7 @@ from lab.complaint import complain
 from lab.options import add_name
 from lab.preflight import require_root
 from lab.rundir import BASE, Record, RunDirectory, names, state_of
+from lab.streams import patient
 from machine.errors import StackError, WorldswitchError
 
 __all__ = ["configure", "end_stack", "run"]
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     failures = 0
     for name in chosen:
         try:
-            print(end_stack(name, keep_programs=args.keep_programs), flush=True)
+            with patient():  # a line that cannot be written is no reason to leave the others up
+                print(end_stack(name, keep_programs=args.keep_programs), flush=True)
         except WorldswitchError as error:  # the next one may still be ended
             complain(error)
             failures += 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from pathlib import Path
 from typing import Final
 
 from lab import profilers
@@ -12,6 +12,7 @@ from lab.complaint import complain
 from lab.extras import remedy
 from lab.flamegraph import Stacks, render
 from lab.options import add_name
+from lab.outfile import OutFile, apart_from
 from lab.preflight import require_root
 from lab.processes import is_alive
 from lab.rundir import Record, RunDirectory, running_record
@@ -29,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Which stack, how long, and where to."""
     parser.add_argument("seconds", metavar="SECONDS", nargs="?", default="5", help="how long to watch (default: 5)")
     add_name(parser)
-    parser.add_argument("--output", metavar="FILE.svg", type=Path, help="default: worldswitch-NAME.svg")
+    parser.add_argument("--output", metavar="FILE.svg", help="default: worldswitch-NAME.svg; -: standard output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -37,19 +38,23 @@ def run(args: argparse.Namespace) -> int:
     seconds = _whole_seconds(args.seconds)
     require_root()
     record = running_record(RunDirectory(args.name))
-    output = args.output or Path(f"worldswitch-{args.name}.svg")
-    if not output.parent.is_dir():
-        raise ConfigError(f"there is no folder {output.parent} to write {output.name} to")
+    output = OutFile(args.output or f"worldswitch-{args.name}.svg")
+    with contextlib.closing(output), apart_from(output.path):
+        _profile(args.name, record, seconds, output)
+    return 0
+
+
+def _profile(name: str, record: Record, seconds: int, output: OutFile) -> None:
     chosen = profilers.choose(profiling=bool(record["settings"].get("profiling")))
     means = ", ".join(profiler.what for profiler in chosen)
-    print(f"profiling stack {args.name} for {seconds} s: {means}", flush=True)
+    print(f"profiling stack {name} for {seconds} s: {means}", flush=True)
     foreign = _foreign(record)
     _say_what_is_missing(chosen, foreign)
     found = _record(chosen, _roles(record), seconds, foreign)
     stacks = _together(found)
-    _write(output, render(stacks, _title(args.name, record, seconds), _explanation(found, stacks)))
-    print(f"{output}: open it in a browser; click to zoom, / to search")
-    return 0
+    output.write(render(stacks, _title(name, record, seconds), _explanation(found, stacks)).encode())
+    if not output.is_standard_output:
+        print(f"{output.path}: open it in a browser; click to zoom, / to search")
 
 
 def _whole_seconds(text: str) -> int:
@@ -103,10 +108,3 @@ def _explanation(found: Found, stacks: Stacks) -> str:
     if len(found) > 1:
         how = "; user time divided among Python functions by samples"
     return f"{time.strftime('%Y-%m-%d %H:%M')}  {sum(stacks.values()):.2f} s of CPU time: {what}{how}"
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise SetupError(f"cannot write {path}: {error.strerror}") from None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 
 from lab.arguments import absolute
 from lab.complaint import complain
 from lab.options import add_settings, settings_from
+from lab.outfile import apart_from
 from lab.preflight import check_machine
 from lab.qemu import client_options
 from lab.stops import StopRequests
+from lab.streams import patient
 from lab.textlayout import command_lines, wrapped
 from machine.config import Settings
 
@@ -31,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
     args.guest, args.socket = "none", None
     settings = dataclasses.replace(settings_from(args), socket=str(path))
     check_machine()
-    with StopRequests() as stops:
+    with StopRequests() as stops, apart_from(settings.pcap):
         from lab.supervisor import Supervisor
 
         def up() -> None:
-            with contextlib.suppress(OSError):  # nobody reads it: no reason to end
+            with patient():  # nobody reads it: no reason to end
                 print(summary(settings), flush=True)
 
         Supervisor(settings, stops, complain).run(lambda: None, up)

@@ -14,13 +14,16 @@ from typing import Final
 from lab import daemon
 from lab.complaint import complain
 from lab.options import DEFAULT_NAME, add_guest, add_settings, settings_from
+from lab.outfile import apart_from
 from lab.preflight import check_machine
 from lab.rundir import RunDirectory
 from lab.stops import StopRequests, exit_status_of
+from lab.streams import patient
 from lab.textlayout import fields, wrapped
 from lab.verbose import retell
 from machine.config import Settings
 from machine.control import Channel, Message
+from machine.descriptors import named_descriptor
 from machine.errors import ConfigError, ControlError, StackError, WorldswitchError
 
 __all__ = ["configure", "run", "summary"]
@@ -42,10 +45,22 @@ def run(args: argparse.Namespace) -> int:
     settings = settings_from(args)
     if settings.guest == "none":
         raise ConfigError("a stack whose guest is not started here: `worldswitch serve SOCKET`")
+    _check_capture(settings, detached=args.detach)
     check_machine()
+    with apart_from(settings.pcap):
+        if settings.foreign:
+            _announce(settings)
+        return _detached(settings) if args.detach else _foreground(settings)
+
+
+def _check_capture(settings: Settings, *, detached: bool) -> None:
+    """A capture may go to standard output only where that stays ours, and nobody else writes to it."""
+    if settings.pcap is None or named_descriptor(settings.pcap) not in (0, 1, 2):
+        return
+    if detached:
+        raise ConfigError(f"--pcap {settings.pcap}: a stack with --detach has no standard output; name a file")
     if settings.foreign:
-        _announce(settings)
-    return _detached(settings) if args.detach else _foreground(settings)
+        raise ConfigError(f"--pcap {settings.pcap}: standard output is the guest's console; name a file")
 
 
 def summary(settings: Settings, *, detached: bool) -> str:
@@ -98,7 +113,7 @@ def _foreground(settings: Settings) -> int:
         from lab.supervisor import Supervisor
 
         def up() -> None:
-            with contextlib.suppress(OSError):  # nobody reads it: no reason to end
+            with patient():  # nobody reads it: no reason to end
                 print(summary(settings, detached=False), flush=True)
 
         Supervisor(settings, stops, complain, terminal=True).run(lambda: None, up)

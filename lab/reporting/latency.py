@@ -11,7 +11,7 @@ from lab.bench.tables import NOTHING
 from lab.bench.tracedload import LOADS
 from lab.reporting.blocks import Block, Chart, Prose, Section, Segments, Span, Table, Timeline
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, slug
+from lab.reporting.sections import drawn, heading, missing, slug
 from lab.textlayout import tail_name
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL
 
@@ -46,7 +46,8 @@ def latency(found: Collection) -> Section:
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
         for load in result.distinct("load"):
-            section.blocks += [_table(result, load), _chart(result, load, number), *_explained(result, load)]
+            section.blocks += [_table(result, load), *drawn(result, _chart(result, load, number))]
+            section.blocks += _explained(result, load)
     section.blocks.append(
         Prose(
             "Figure 5 of the paper is a picture: its text gives no times, so none of the paper's stand here. Of its "
