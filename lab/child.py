@@ -23,7 +23,7 @@ from machine.control import Channel
 from machine.errors import ControlError
 from machine.process import own_numbers
 
-__all__ = ["Child", "epitaph", "reap", "spawn_program", "spawn_role"]
+__all__ = ["Child", "epitaph", "reap", "spawn_program", "spawn_role", "start_program"]
 
 
 _REAP_SECONDS: Final = 5.0
@@ -86,23 +86,30 @@ def spawn_program(
     What it prints goes to ``terminal``, from which it reads, too, and which begins its work. Its session and its
     process numbers are its own, as a role's are: when the first process of a numbering ends, all others in it do.
     """
+    process = start_program(words, fds, folder, cpus, stdin=terminal.stdin, output=terminal.stdout)
+    terminal.started()
+    note("started %s: pid %d, %s", role, process.pid, " ".join(words))
+    return Child(role, process, None, os.pidfd_open(process.pid))
+
+
+def start_program(
+    words: Sequence[str], fds: Iterable[int], folder: Path, cpus: Iterable[int], *, stdin: int, output: int
+) -> subprocess.Popen[bytes]:
+    """The process of ``spawn_program``; ``stdin``, ``output``: descriptors, or what ``subprocess`` has for them."""
     own = os.pidfd_open(os.getpid())
     try:
         with own_numbers():
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-P", "-m", "lab.become", str(own), ",".join(map(str, cpus)), *words],
                 pass_fds=(*fds, own),
                 cwd=folder,
-                stdin=terminal.stdin,
-                stdout=terminal.stdout,
-                stderr=terminal.stdout,
+                stdin=stdin,
+                stdout=output,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
     finally:
         os.close(own)
-    terminal.started()
-    note("started %s: pid %d, %s", role, process.pid, " ".join(words))
-    return Child(role, process, None, os.pidfd_open(process.pid))
 
 
 def epitaph(child: Child, last_words: str = "") -> str:

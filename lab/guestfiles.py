@@ -15,10 +15,11 @@ import signal
 import stat
 import struct
 import subprocess
-import sys
 import time
+from pathlib import Path
 from typing import Final
 
+from lab.child import start_program
 from lab.complaint import last_line
 from lab.guestimage import LEAST_MEMORY_MIB
 from machine.config import Settings
@@ -149,10 +150,9 @@ def _check_qemu(program: str) -> None:
 
 def _output(program: str, *arguments: str) -> str:
     """What it prints, run as it would be run: without privileges or a network (``lab.become``)."""
-    cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-    words = [sys.executable, "-P", "-m", "lab.become", str(os.getpid()), cpus, program, *arguments]
-    process = subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", process_group=0
+    cpus = os.sched_getaffinity(0)
+    process = start_program(
+        [program, *arguments], (), Path("/"), cpus, stdin=subprocess.DEVNULL, output=subprocess.PIPE
     )
     try:
         assert process.stdout is not None
@@ -161,7 +161,7 @@ def _output(program: str, *arguments: str) -> str:
     except (TimeoutError, subprocess.TimeoutExpired):
         raise ConfigError(f"--qemu {program} does not come to an end when asked for {arguments[0]}") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # children that it may have left included
+        with contextlib.suppress(ProcessLookupError):  # children that it may have left included, by whatever name
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     text = printed.decode(errors="replace")
