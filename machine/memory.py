@@ -31,7 +31,7 @@ _NOWHERE: Final = Segment(0, 0, memoryview(b""), 0)
 
 
 class GuestMemory:
-    """RAM that starts at guest physical address 0, or several windows of it (a foreign guest's DMA map).
+    """RAM that starts at guest physical address 0, or several windows of it (a foreign guest's DMA map), or both.
 
     A window may be read-only, as a ROM is: its bytes can be read, and a write to it fails as one outside RAM does.
     ``generation`` grows whenever the map changes; whoever caches a window compares it before use, and has to let go
@@ -173,7 +173,7 @@ class GuestMemory:
 
     def _show(self, low: int, high: int, windows: list[Window]) -> None:
         """What is visible between two addresses is these windows now; nothing else has changed."""
-        low, high = max(low, 0), min(high, ADDRESS_LIMIT)
+        low, high = max(low, self._size), min(high, ADDRESS_LIMIT)  # RAM at address 0 hides them all
         self._last = _NOWHERE
         self.generation += 1
         if low >= high:

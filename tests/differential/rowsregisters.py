@@ -133,7 +133,7 @@ ROWS: Final = (
         "running-writes",
         "CSR1, 2, 8 to 47, 72 to 78 and BCR22 take writes at any time.",
         "Each of these registers: write accessible only while STOP or SPND is set.",
-        checked="data sheet, p. 135; 86Box and VirtualBox ignore the same writes, but for CSR15",
+        checked="data sheet, p. 135; 86Box ignores the same writes to CSRs, but for CSR15",
         withholds=_running,
     ),
     KnownError(
@@ -218,7 +218,7 @@ ROWS: Final = (
         "Its bus splits an access that is not aligned to its width, and the chip sees the parts.",
         "I/O resources: the chip answers no such access; ours ignores an OUT, and an IN finds all ones.",
         Verdict.OPEN,
-        checked="86Box splits none: it answers ones, as ours, and resets by a byte of the reset port, too",
+        checked="86Box splits none: it answers ones, as ours",
         withholds=_misaligned,
     ),
     KnownError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from machine.dma import CLEAR, MAP, MOST_FILES, MOST_WINDOWS, UNMAP, UNREACHABLE, Change, DmaChannel
@@ -69,6 +69,7 @@ class Reference:
         return None
 
 
+@settings(deadline=None)
 @given(
     st.lists(STEPS, max_size=20),
     st.sampled_from((0, 0, 10)),
@@ -126,6 +127,16 @@ def test_pages_that_continue_each_other_are_one_piece() -> None:
     memory.unmap(0x10000 + 2 * PAGE, PAGE)
     assert memory.targets(0x10000, 4 * PAGE) is None
     assert memory.window(0x10000, 2 * PAGE) is not None
+
+
+def test_ram_hides_a_window_under_it() -> None:
+    """A window that begins under RAM is seen where RAM has ended, whether an access begins below or not."""
+    ram, view = memoryview(bytearray(b"r" * 64)), memoryview(bytearray(b"w" * 128))
+    memory = GuestMemory(ram)
+    memory.map(0, view)
+    assert memory.read(60, 8) == b"rrrrwwww"
+    assert memory.source(60, 8) is None
+    assert memory.source(64, 8) is not None
 
 
 def test_no_run_wraps_around() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from machine.ranges import Range, RangeTable
@@ -12,6 +12,7 @@ RANGES = st.builds(lambda base, size: Range(base, base + size), st.integers(0, S
 INTERVALS = st.tuples(st.integers(-4, SPACE + 4), st.integers(0, 2 * SPACE)).map(lambda it: (it[0], it[0] + it[1]))
 
 
+@settings(deadline=None)
 @given(st.lists(RANGES, max_size=40), INTERVALS)
 def test_within_and_touching(ranges: list[Range], interval: tuple[int, int]) -> None:
     """Whatever overlaps, and however often: those wholly inside, and those that have an address in common."""
@@ -27,6 +28,7 @@ def test_within_and_touching(ranges: list[Range], interval: tuple[int, int]) -> 
     assert base == end or sorted(table.touching(base, end)) == common
 
 
+@settings(deadline=None)
 @given(st.lists(RANGES, max_size=40), st.lists(INTERVALS, max_size=5))
 def test_taken_ranges_are_gone(ranges: list[Range], intervals: list[tuple[int, int]]) -> None:
     """What is taken was inside, all of it, and is not found again; everything else stays."""
