@@ -25,6 +25,7 @@ _NS_PER_MS: Final = 1_000_000
 class Card:
     """The chip as the kernel wants it. ``wanted``: what the driver has yet to ``apply``; None as a rule.
 
+    ``due_ns``: when the kernel has to be asked again, of the monotonic clock.
     ``interface``: where the kernel's wishes are found; None: it has none, and the card stays as it was opened.
     """
 
@@ -34,7 +35,7 @@ class Card:
         self._chip = chip
         self._interface = interface
         self._found: CardSettings | None = None
-        self._due_ns = 0  # when to look again, unasked
+        self.due_ns = 0
 
     @property
     def fd(self) -> int:
@@ -56,7 +57,7 @@ class Card:
         """Asks the kernel; whether the card has to be programmed for it."""
         if self._interface is None:
             return False
-        self._due_ns = now_ns + _SECOND_NS
+        self.due_ns = now_ns + _SECOND_NS
         found = self._interface.look()
         if found is not None and found != self._found:
             self._found = self.wanted = found
@@ -65,14 +66,8 @@ class Card:
     def look_if_due(self) -> None:
         """For a driver that has no time to halt: asks the kernel if it has not been asked for a second."""
         now = monotonic_ns()
-        if now >= self._due_ns:
+        if now >= self.due_ns:
             self.look(now)
-
-    def left_ms(self) -> int | None:
-        """How long it is until ``look_if_due`` looks, rounded up; None: it never does."""
-        if self._interface is None:
-            return None
-        return max(0, (self._due_ns - monotonic_ns()) // _NS_PER_MS + 1)
 
     def apply(self) -> None:
         """Programs the chip for what is wanted. Interrupts must be off; SetupError if the chip does not come up."""
@@ -107,13 +102,18 @@ class GuestEvents:
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """As ``select.poll.poll``: what is ready, with the kernel's descriptor if the card has to be programmed."""
+        card, kernel = self._card, self._fd
+        if kernel < 0:
+            return self._poll.poll(timeout)
         while True:
-            wait = self._card.left_ms() if timeout is None else timeout
-            ready = self._poll.poll(wait)
-            told = any(fd == self._fd for fd, _ in ready)
-            if told:
-                ready = [(fd, event) for fd, event in ready if fd != self._fd]
-            if (told or self._card.left_ms() == 0) and self._card.look(monotonic_ns()):
-                ready.append((self._fd, select.POLLIN))
-            if ready or timeout is not None:
-                return ready
+            now = monotonic_ns()
+            if now >= card.due_ns and card.look(now):
+                return [(kernel, select.POLLIN)]
+            ready = self._poll.poll((card.due_ns - now) // _NS_PER_MS + 1 if timeout is None else timeout)
+            if len(ready) == 1 and ready[0][0] != kernel:
+                return ready  # as a rule: a frame, or an interrupt
+            others = [pair for pair in ready if pair[0] != kernel]
+            if len(others) < len(ready) and card.look(monotonic_ns()):
+                others.append((kernel, select.POLLIN))
+            if others or timeout is not None:
+                return others

@@ -10,7 +10,7 @@ from typing import Final
 from lab.guestconsole import channel_options
 from lab.guestimage import find_image, find_qemu
 from machine.config import Settings
-from netbackend.plan import PREFIX_LENGTH, PREFIX_LENGTH_6, NetworkPlan
+from netbackend.plan import PREFIX_LENGTH, NetworkPlan
 
 __all__ = ["CHANNEL", "MONITOR", "SOCKET", "client_options", "command", "kernel_arguments"]
 
@@ -40,8 +40,7 @@ def client_options(memory: str, socket: str) -> list[str]:
 def kernel_arguments(plan: NetworkPlan) -> str:
     """The guest kernel's command line: its console, and for the stock guest's init who it is in the network."""
     address = f"worldswitch.address={plan.guest.address}/{PREFIX_LENGTH}"
-    address6 = f"worldswitch.address6={plan.guest.address6}/{PREFIX_LENGTH_6}"
-    return f"console=ttyS0 quiet {address} worldswitch.peer={plan.peer.address} {address6}"
+    return f"console=ttyS0 quiet {address} worldswitch.peer={plan.peer.address}"
 
 
 def command(

@@ -72,7 +72,6 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert json.loads(options["-device"])["socket"] == {"type": "unix", "path": qemu.SOCKET}
     assert options["-object"] == "memory-backend-memfd,id=memory,size=256M,share=on"
     assert f"worldswitch.address={PLAN.guest.address}/24" in options["-append"]
-    assert f"worldswitch.address6={PLAN.guest.address6}/64" in options["-append"]
     assert "spawn=deny" in options["-sandbox"]
     assert "-no-reboot" not in words
 
