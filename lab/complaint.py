@@ -46,7 +46,7 @@ def lack_of(error: BaseException) -> str | None:
         about = f": {error.filename}" if error.filename is not None else ""
         return f"the machine refuses: {error.strerror}{about}{_HINTS.get(error.errno, '')}"
     if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
-        return f"the machine refuses: no new thread{_HINTS[errno.EAGAIN]}"
+        return "the machine refuses: no new thread (see `ulimit -u` and `ulimit -v`)"
     return None
 
 

@@ -34,8 +34,8 @@ STATUSES: Final = frozenset((0, 1, 2, 3, 126, 127, 130))
 """2: bad arguments; 3: no such stack runs (`status`); 126 and 127: `exec`, as shells have them; 130: interrupted."""
 
 _ROOT: Final = Path(__file__).parents[2]
-_LONGEST_S: Final = 30.0
-_SLOWEST_S: Final = 20.0  # for any of them; the longest that one waits by design is 5 s, for a silent pipe
+_LONGEST_S: Final = 60.0
+_SLOWEST_S: Final = 45.0  # far more than any of them takes on a busy machine: this is about those that hang
 
 # Words that have been somebody's mistake, or a script's with an empty variable, or an attacker's.
 _VALUES: Final = (

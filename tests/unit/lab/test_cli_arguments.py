@@ -247,7 +247,7 @@ def test_verbose_is_taken_before_and_after_the_command(monkeypatch, words, capsy
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files (see `ulimit -n`)"),
         (OSError(errno.ENOSPC, "No space left on device", "/run/x"), "No space left on device: /run/x"),
         (MemoryError(), "out of memory"),
-        (RuntimeError("can't start new thread"), "no new thread (see `ulimit -u`)"),
+        (RuntimeError("can't start new thread"), "no new thread (see `ulimit -u` and `ulimit -v`)"),
     ],
 )
 def test_what_the_machine_does_not_grant_is_one_line(monkeypatch, error, said, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.textlayout import command_lines, fields, listing, prose, screen_width, table, tail_name, wrapped
@@ -33,6 +33,7 @@ def test_the_width_is_the_terminals_or_80(monkeypatch, columns, width):
     assert screen_width() == width
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(WIDTHS),
     st.integers(1, 3),
@@ -86,6 +87,7 @@ def test_a_table_taken_apart_repeats_its_keys(monkeypatch):
     ]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(WIDTHS), st.lists(WORD, max_size=60))
 def test_running_text_fits(width, words):
     """Paragraphs, listings, fields: as wide as the screen at most, with every word."""
