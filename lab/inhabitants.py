@@ -130,10 +130,12 @@ def _spaces(record: Record) -> dict[Identity, str]:
     """Identity of each of the stack's namespaces that is still under its name -> the machine it is."""
     entries = record["network"]["namespaces"]
     mine = {(entry["device"], entry["inode"]): entry for entry in entries}
+    owner = f"/proc/{record['supervisor']['pid']}/root"  # the names may be in mounts of its own
     return {
         identity: entry["role"]
         for identity, entry in mine.items()
-        if namespaces.identity(entry["name"]) == identity != _space_of(1)  # of 1: never the machine's own
+        if identity in (namespaces.identity(entry["name"]), namespaces.identity(entry["name"], owner))
+        and identity != _space_of(1)  # never the machine's own
     }
 
 

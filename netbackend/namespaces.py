@@ -92,10 +92,10 @@ def namespace_name(stack: str, role: str) -> str:
     return f"ws-{check_stack_name(stack)}-{role}"
 
 
-def identity(name: str) -> NamespaceId | None:
-    """Device and inode of namespace ``name``, None if there is none."""
+def identity(name: str, root: str = "") -> NamespaceId | None:
+    """Device and inode of namespace ``name``, None if there is none. ``root``: see ``enter``."""
     try:
-        status = os.stat(path(name))
+        status = os.stat(root + path(name))
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -141,10 +141,14 @@ def is_ours(name: str, made: NamespaceId | None) -> bool:
     return made is None or found == made or not nsfiles.is_namespace(found[0])
 
 
-def enter(name: str) -> None:
-    """Moves the calling thread into namespace ``name``; for a child process just before it execs a program."""
+def enter(name: str, root: str = "") -> None:
+    """Moves the calling thread into namespace ``name``; for a child process just before it execs a program.
+
+    ``root``: the root directory to look from, as /proc/PID/root, for a namespace that was made in a mount namespace of
+    its maker's own (``unshare --mount``, a service with private mounts).
+    """
     try:
-        fd = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(root + path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise StackError(f"there is no network namespace {name}; is the stack up?") from None
     try:

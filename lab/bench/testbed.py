@@ -56,7 +56,11 @@ def testbed(settings: Settings) -> Iterator[Testbed]:
         yield Testbed(settings, supervisor.plan, supervisor.network, stack)
     except BaseException as error:
         with _postponed():
-            undo.__exit__(type(error), error, error.__traceback__)
+            try:
+                undo.__exit__(type(error), error, error.__traceback__)
+            except WorldswitchError as second:  # the first is the one to tell
+                if second is not error:
+                    complain(second)
         raise
     with _postponed():
         try:

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     record = running_record(RunDirectory(args.name))
     if args.machine == "guest" and record["settings"].get("guest", "builtin") != "builtin":
         raise StackError("a guest with a kernel of its own has no namespace here: use its console")
-    namespaces.enter(_namespace(record, args.machine))
+    namespaces.enter(*_namespace(record, args.machine))
     stations = NetworkPlan(args.name).stations
     own_view({machine: stations[machine].address for machine in MACHINES}, args.name)
     pin(cpus_of(args.machine, tuple(record["settings"]["cpus"])))
@@ -83,11 +83,14 @@ def cpus_of(machine: str, cpus: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(every - set(cpus) or every))
 
 
-def _namespace(record: Record, machine: str) -> str:
+def _namespace(record: Record, machine: str) -> tuple[str, str]:
+    """The machine's namespace: its name, and the root directory where it has that name, ours or the supervisor's."""
     for entry in record["network"]["namespaces"]:
-        if entry["role"] == machine and namespaces.identity(entry["name"]) == (entry["device"], entry["inode"]):
-            name: str = entry["name"]
-            return name
+        if entry["role"] != machine:
+            continue
+        for root in ("", f"/proc/{record['supervisor']['pid']}/root"):
+            if namespaces.identity(entry["name"], root) == (entry["device"], entry["inode"]):
+                return entry["name"], root
     raise StackError(f"the network namespace of {machine} is gone: `worldswitch down`, then up again")
 
 

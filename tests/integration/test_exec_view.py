@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from netbackend.libc import CLONE_NEWNS, MS_PRIVATE, MS_REC, call, mount
 from netbackend.plan import NetworkPlan
 from netbackend.view import hosts_text
-from tests.kit.cli import COMMAND, up, worldswitch
+from tests.kit.cli import COMMAND, names_of, up, worldswitch
 
 NAME = f"view-{os.getpid()}"
 
@@ -28,6 +30,27 @@ def on(machine, *words, **options):
     done = worldswitch("exec", "--name", NAME, machine, "--", *words, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_stack_with_mounts_of_its_own_is_within_reach():
+    """Started in a mount namespace of its own, as a service may be: exec finds its machines all the same."""
+    name = f"{NAME}-m"
+    words = [*COMMAND, "up", "--detach", "--link", "none", "--name", name]
+
+    def inside():
+        call("unshare", CLONE_NEWNS)
+        mount("none", "/", "none", MS_REC | MS_PRIVATE)
+        return subprocess.run(words, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(inside).result()
+    try:
+        assert done.returncode == 0, done.stderr
+        done = worldswitch("exec", "--name", name, "peer", "--", "cat", "/sys/class/net/eth0/address")
+        assert (done.stdout.strip(), done.stderr) == (NetworkPlan(name).peer.mac, "")
+    finally:
+        assert worldswitch("down", "--name", name).returncode == 0
+    assert names_of(name) == set()
 
 
 @pytest.mark.parametrize("machine", ["guest", "host", "peer", "native"])
