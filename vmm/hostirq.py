@@ -115,6 +115,8 @@ class HostInterrupts:
 
     def _on_settings(self, _number: int, _frame: FrameType | None) -> None:
         self.pending = self.settings = True
+        if self._world[WORLD] == HOST_WORLD:
+            self._hurry_vmapp()  # an idle guest has no ticks to see to it, and settings wait for the VMM world
         self._bell.poke()
 
     def begin(self) -> None:

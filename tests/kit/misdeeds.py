@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["change_flags", "close_all", "fill", "fork", "shut_down", "signal_everybody", "steal"]
+__all__ = [
+    "change_flags",
+    "close_all",
+    "fill",
+    "fork",
+    "shut_down",
+    "signal_everybody",
+    "spoil_semaphores",
+    "steal",
+]
 
 
 def change_flags(station: Any, _role: str, report: dict[str, Any]) -> None:
@@ -88,6 +97,23 @@ def steal(station: Any, _role: str, report: dict[str, Any]) -> None:
                 pass
         time.sleep(0)
     report["done"] = done
+
+
+def spoil_semaphores(_station: Any, _role: str, report: dict[str, Any]) -> None:
+    """Random bytes over every semaphore, the count and what glibc keeps beside it."""
+    import ctypes
+    import random
+    import time
+
+    rng = random.Random(2)
+    with open("/proc/self/maps", encoding="ascii") as maps:
+        places = [int(line.split("-")[0], 16) for line in maps if "sem.worldswitch" in line]
+    report["done"] = len(places)
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        for place in places:
+            ctypes.memmove(place, rng.randbytes(32), 32)
+        time.sleep(0.0003)
 
 
 def close_all(station: Any, _role: str, _report: dict[str, Any]) -> None:

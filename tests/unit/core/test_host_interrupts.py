@@ -10,6 +10,7 @@ from time import monotonic_ns
 import pytest
 
 from machine import world
+from machine.launch import SETTINGS_SIGNAL
 from tests.kit.board import Board
 from vmm.hostirq import HostInterrupts
 
@@ -69,6 +70,18 @@ def test_vmapp_is_interrupted_if_it_stays_away_for_a_tick():
         host.away = False
         os.kill(os.getpid(), signal.SIGALRM)
         assert board.interrupted == ["vmapp"]
+
+
+def test_vmapp_is_interrupted_for_settings():
+    """They wait for the VMM world: a vmapp that is in the host world is told to look up, with each signal."""
+    with Board() as board:
+        HostInterrupts(board.station("vmm"))
+        os.kill(os.getpid(), SETTINGS_SIGNAL)
+        assert board.interrupted == []
+        board.world[world.WORLD] = world.HOST_WORLD
+        os.kill(os.getpid(), SETTINGS_SIGNAL)
+        os.kill(os.getpid(), SETTINGS_SIGNAL)
+        assert board.interrupted == ["vmapp"] * 2
 
 
 @pytest.mark.parametrize("hlt", ["host", "vmm"])
