@@ -51,12 +51,13 @@ def guest_behind_iommu(folder: Path, plan: NetworkPlan, socket: Path) -> Iterato
     words = [*image.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-cpu", "max"]
     words += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on", "-m", MEMORY, "-nic", "none"]
     words += ["-machine", "q35,memory-backend=memory", "-device", "intel-iommu,caching-mode=on"]
-    words += ["-device", json.dumps(device), "-serial", f"file:{folder / 'console'}", *channel_options(channel)]
+    log = folder / "console"
+    words += ["-device", json.dumps(device), "-serial", f"file:{log}", *channel_options(channel)]
     words += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", arguments]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL)
     try:
-        assert until(channel.exists, 20)
-        with connected(channel, BOOT_SECONDS) as console:
+        assert until(lambda: log.exists() and b"the other end of the wire" in log.read_bytes(), BOOT_SECONDS)
+        with connected(channel) as console:
             yield console
     finally:
         process.terminate()
