@@ -50,6 +50,8 @@ def spare(directory: RunDirectory, pids: Iterable[int] | None) -> None:
     """
     try:
         directory.spared.write_text(_ALL if pids is None else " ".join(map(str, pids)))
+    except FileNotFoundError:
+        pass  # the stack has ended meanwhile
     except OSError as error:
         raise SetupError(f"cannot write {directory.spared}: {error.strerror}") from None
 

@@ -17,7 +17,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ _NOT_REQUESTS: Final = frozenset(
         *(signal.SIGKILL, signal.SIGSTOP),  # cannot be caught
         *(signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH),  # are ignored unless somebody wants them
         *(signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),  # stop the process, or have it go on
-        *(signal.SIGPIPE, signal.SIGXFSZ),  # Python ignores them: the write fails instead, with EPIPE or EFBIG
+        signal.SIGPIPE,  # Python ignores it: the write fails instead
         # Raised by the instruction that is at fault, which would be tried again, and for ever, after a handler.
         *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
     )
@@ -53,7 +53,10 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 def end_requests() -> list[int]:
-    """The numbers of all signals that are requests to end here: that would end the process, and are not ignored."""
+    """The numbers of all signals that are requests to end here: that would end the process, and are not ignored.
+
+    Without SIGXFSZ, which Python ignores as well: the write fails instead, with EFBIG, and a command says so.
+    """
     return sorted(
         number
         for number in map(int, signal.valid_signals())
@@ -62,10 +65,10 @@ def end_requests() -> list[int]:
 
 
 @contextlib.contextmanager
-def _caught(handler: Handler) -> Iterator[None]:
+def _caught(handler: Handler, more: Iterable[int] = ()) -> Iterator[None]:
     previous: dict[int, Any] = {}
     try:
-        for number in end_requests():
+        for number in (*end_requests(), *more):
             previous[number] = signal.signal(number, handler)
         yield
     finally:
@@ -126,7 +129,8 @@ class StopRequests:
         self.signal_number = 0
 
     def __enter__(self) -> StopRequests:
-        self._handlers.enter_context(_caught(self._note))
+        by_python = (signal.SIGXFSZ,)  # ignored by it, and not by whoever has started us
+        self._handlers.enter_context(_caught(self._note, by_python))
         return self
 
     def __exit__(self, *_: object) -> None:

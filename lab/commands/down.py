@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 from pathlib import Path
 from typing import Final
@@ -59,6 +60,7 @@ def end_stack(name: str, *, keep_programs: bool = False) -> str:
     if record is not None and state in ("starting", "running"):
         _ask(name, record)
         if directory.load() is None:
+            _tidy(directory)
             return f"stack {name} is down{programs}"
     return _finish(directory, state) + programs
 
@@ -81,6 +83,14 @@ def _ask(name: str, record: Record) -> None:
         return
     if not processes.end(supervisor, signal.SIGKILL, _PATIENCE_SECONDS):
         raise StackError(f"the supervisor of stack {name!r} (pid {supervisor[0]['pid']}) does not end")
+
+
+def _tidy(directory: RunDirectory) -> None:
+    """Removes the directory, if what was told the supervisor in a file of it came when that had just emptied it."""
+    if directory.path.is_dir():
+        with contextlib.suppress(StackError):  # somebody has started a stack of that name since
+            directory.claim()
+            directory.release(keep_record=directory.recorded)
 
 
 def _request(pid: int) -> signal.Signals:

@@ -172,6 +172,16 @@ def test_a_clean_up_that_fails_says_so(unremovable):
     assert names_of(NAME) == set()
 
 
+def test_down_many_times_at_once():
+    """Five of them for one stack: all succeed, and none leaves the others' traces."""
+    with up(NAME):
+        words = [*COMMAND, "down", "--name", NAME]
+        every = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(5)]
+        said = [process.communicate(timeout=60)[1] for process in every]
+        assert [process.returncode for process in every] == [0] * 5, said
+        assert names_of(NAME) == set()
+
+
 def test_only_namespaces_under_their_names_count():
     """Numbers of a namespace that is gone may be a container's by now: nobody is looked for by them."""
     here = os.stat("/proc/self/ns/net")

@@ -27,7 +27,7 @@ def test_every_signal_that_would_end_us_is_a_request():
     assert end_requests() == NUMBERS
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", [*NUMBERS, signal.SIGXFSZ])
 def test_any_of_them_is_noted(number):
     """Within the block the process lives on, and the exit status is the shell's for that signal."""
     with StopRequests() as stops:
