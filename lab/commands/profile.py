@@ -66,7 +66,10 @@ def _roles(record: Record) -> dict[int, str]:
 
 
 def _record(chosen: list[profilers.Profiler], roles: dict[int, str], seconds: int) -> Found:
-    found, problems = profilers.record(chosen, roles, seconds)
+    try:
+        found, problems = profilers.record(chosen, roles, seconds)
+    except OSError as error:  # of the folder for what the profilers write, and of reading it
+        raise SetupError(f"cannot keep what the profilers find: {error.strerror}") from None
     if not found:
         raise SetupError("; ".join(problems))
     for problem in problems:
