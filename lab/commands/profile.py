@@ -80,7 +80,10 @@ def _say_what_is_missing(chosen: list[profilers.Profiler], foreign: tuple[str, .
 
 
 def _record(chosen: list[profilers.Profiler], roles: dict[int, str], seconds: int, foreign: tuple[str, ...]) -> Found:
-    found, problems = profilers.record(chosen, roles, seconds, foreign)
+    try:
+        found, problems = profilers.record(chosen, roles, seconds, foreign)
+    except OSError as error:  # of the folder for what the profilers write, and of reading it
+        raise SetupError(f"cannot keep what the profilers find: {error.strerror}") from None
     if not found:
         raise SetupError("; ".join(problems))
     for problem in problems:

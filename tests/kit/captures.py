@@ -7,7 +7,7 @@ import select
 import struct
 from pathlib import Path
 
-__all__ = ["EPB", "blocks", "drops", "fifo", "options", "read_all", "select_readable"]
+__all__ = ["EPB", "blocks", "drops", "fifo", "options", "read_all", "read_some", "select_readable"]
 
 EPB, ISB = 6, 5
 DROPCOUNT = 4
@@ -59,6 +59,14 @@ def fifo(folder: Path) -> tuple[str, int]:
 def select_readable(fd: int) -> bool:
     """Whether something waits there."""
     return bool(select.select([fd], [], [], 0)[0])
+
+
+def read_some(fd: int, most: int) -> bytes:
+    """What waits in a pipe, but not more than that."""
+    try:
+        return os.read(fd, most)
+    except BlockingIOError:
+        return b""
 
 
 def read_all(fd: int) -> bytes:
