@@ -12,6 +12,7 @@ import pytest
 
 from lab.status import measure
 from machine.dma import MOST_WINDOWS
+from tests.kit.counts import sample
 from tests.kit.served import Served, guest_memory, served, until
 from tests.kit.vfioclient import VfioClient, encode, refused
 from vmm.vfiouser.messages import PAGE, Command, IrqAction, IrqData
@@ -42,7 +43,9 @@ def test_a_card_that_works_has_no_troubles(tmp_path: Path) -> None:
         assert troubles(machine) == []
 
 
-@pytest.mark.parametrize("kind", ["file", "short", "pipe", "too many", "flags"])
+@pytest.mark.parametrize(
+    "kind", sample(["file", "short", "pipe", "too many", "flags"], ["file", "short", "pipe", "flags"])
+)
 def test_memory_that_is_refused(tmp_path: Path, kind: str) -> None:
     """The reason stays for as long as that client does, and is not the next one's."""
     with served(tmp_path) as machine:
@@ -109,7 +112,7 @@ def test_a_second_client_is_answered_while_the_first_is_idle(tmp_path: Path) -> 
             client.close()
 
 
-def test_a_silence_longer_than_qemu_waits_is_logged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_silence_longer_than_qemu_waits_is_logged(tmp_path: Path) -> None:
     """A vmm that is stopped for six seconds says so in one line when it goes on."""
     with served(tmp_path) as machine, machine.rig() as rig:
         os.kill(machine.stack.pids["vmm"], signal.SIGSTOP)
@@ -119,7 +122,7 @@ def test_a_silence_longer_than_qemu_waits_is_logged(tmp_path: Path, capfd: pytes
         said: list[str] = []
 
         def logged() -> bool:
-            said.append(capfd.readouterr().err)
+            said.extend(machine.stack.printed["vmm"].lines())
             return "nobody was answered" in "".join(said)
 
         assert until(logged)
