@@ -12,9 +12,10 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
-from guest.drivers.pcnet import Pcnet
+from guest.drivers.pcnet import WHOSE, Pcnet
 from guest.drivers.receivemode import set_receive_mode
 from guest.interface import CardSettings, Interface
+from machine.tapend import end_if_failed
 
 __all__ = ["Card", "GuestEvents"]
 
@@ -54,11 +55,13 @@ class Card:
             self._chip.open(wanted.mac, wanted.promiscuous, wanted.ladrf)
 
     def look(self, now_ns: int) -> bool:
-        """Asks the kernel; whether the card has to be programmed for it."""
+        """Asks the kernel; whether the card has to be programmed for it. NetworkError if the interface was deleted."""
         if self._interface is None:
             return False
         self.due_ns = now_ns + _SECOND_NS
         found = self._interface.look()
+        if found is None or not found.up:  # nobody reads the TAP of a card that is down
+            end_if_failed(self._chip.tap_fd, WHOSE)
         if found is not None and found != self._found:
             self._found = self.wanted = found
         return self.wanted is not None

@@ -14,7 +14,7 @@ from typing import Final
 
 from machine.errors import NetworkError
 
-__all__ = ["TAP_FAILED", "end_if_gone", "gone"]
+__all__ = ["TAP_FAILED", "end_if_failed", "end_if_gone", "gone"]
 
 TAP_FAILED: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 """Events of poll() and of epoll (the values are the same) after which no frame will come."""
@@ -32,6 +32,12 @@ def end_if_gone(fd: int, error: OSError, whose: str) -> None:
     """Raises ``gone`` if ``error``, of a read or a write of the TAP ``fd``, says that; returns otherwise."""
     if error.errno in _GONE or (error.errno == _PERHAPS and _failed(fd)):
         raise gone(whose) from None
+
+
+def end_if_failed(fd: int, whose: str) -> None:
+    """Raises ``gone`` if the TAP ``fd`` has lost its interface; for whoever neither reads nor writes it just now."""
+    if _failed(fd):
+        raise gone(whose)
 
 
 def _failed(fd: int) -> bool:

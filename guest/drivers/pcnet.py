@@ -35,7 +35,7 @@ from machine.lance.bits import (
 )
 from machine.tapend import end_if_gone
 
-__all__ = ["BUFFER_BYTES", "LARGEST_FRAME", "Pcnet"]
+__all__ = ["BUFFER_BYTES", "LARGEST_FRAME", "WHOSE", "Pcnet"]
 
 LARGEST_FRAME: Final = 1518  # Ethernet header, a VLAN tag (IEEE 802.1Q) and 1500 bytes, no FCS
 BUFFER_BYTES: Final = 1544  # pcnet32's PKT_BUF_SZ
@@ -61,7 +61,7 @@ _RX_HANDOVER: Final = RMD1_OWN | _ONES | (-BUFFER_BYTES & 0xFFF)
 _COUNTERS: Final = indices(GUEST)
 _TAP_READS: Final = _COUNTERS["guest_tap_reads"]
 _TAP_WRITES: Final = _COUNTERS["guest_tap_writes"]
-_WHOSE: Final = "guest's"  # TAP, in messages
+WHOSE: Final = "guest's"  # TAP, in messages
 _RX_ERRORS: Final = _COUNTERS["guest_rx_errors"]
 _RING_FULL: Final = _COUNTERS["guest_tx_ring_full"]
 _TOO_LONG: Final = _COUNTERS["guest_tx_too_long"]
@@ -191,7 +191,7 @@ class Pcnet:
         except BlockingIOError:
             return False
         except OSError as error:
-            end_if_gone(self.tap_fd, error, _WHOSE)
+            end_if_gone(self.tap_fd, error, WHOSE)
             return False
         word = self.tx_word + 4 * index
         self.words[word + 2] = 0
@@ -251,5 +251,5 @@ class Pcnet:
             os.write(fd, frame)
             self.counters[_TAP_WRITES] += 1
         except OSError as error:  # the stack refused it: interface down, or not a frame
-            end_if_gone(fd, error, _WHOSE)
+            end_if_gone(fd, error, WHOSE)
             self.counters[_RX_ERRORS] += 1

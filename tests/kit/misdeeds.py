@@ -151,11 +151,14 @@ def signal_everybody(_station: Any, _role: str, report: dict[str, Any]) -> None:
     """
     import os
     import signal
+    import threading
 
     assert os.getpid() == 1, "not in a PID namespace of its own"
     refused = 0
     report["done"] = 0
-    for pid in (-1, *range(3, 40000)):  # 2 is this thread
+    for pid in (-1, *range(2, 40000)):
+        if pid == threading.get_native_id():
+            continue
         for number in sorted(signal.valid_signals()) if pid < 100 else (signal.SIGKILL,):
             try:
                 os.kill(pid, number)

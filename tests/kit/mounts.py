@@ -6,11 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from netbackend.libc import CLONE_NEWNS, MS_PRIVATE, MS_REC, call, mount
+from netbackend.libc import CLONE_NEWNS, MS_PRIVATE, MS_REC, call, mount, unmount
 
 __all__ = ["mounted_on", "with_own_run"]
 
 T = TypeVar("T")
+
+_NETNS = "/run/netns"
 
 
 def with_own_run(function: Callable[[], T]) -> T:
@@ -19,6 +21,8 @@ def with_own_run(function: Callable[[], T]) -> T:
     def inside() -> T:
         call("unshare", CLONE_NEWNS)
         mount("none", "/", "none", MS_REC | MS_PRIVATE)
+        while mounted_on(_NETNS):  # of earlier stacks; mountinfo would list them below the new /run
+            unmount(_NETNS)
         mount("tmpfs", "/run", "tmpfs", 0)
         return function()
 
