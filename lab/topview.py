@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from lab.rates import PortRate, Rates
+from lab.readings import io_traps, tail_label
 
 __all__ = ["view"]
 
@@ -19,7 +20,7 @@ Emphasis = Callable[[str], str]
 def view(name: str, settings: Mapping[str, Any], status: Mapping[str, Any], rates: Rates, bold: Emphasis) -> list[str]:
     """The lines for one interval; ``bold`` marks a heading. ``status``: the answer at the interval's end."""
     return [
-        bold(f"stack {name}   {_settings(settings)}{'' if status.get('cable', True) else '   CABLE PULLED'}"),
+        bold(f"stack {name}   {_settings(settings)}{_cable(status)}{_over(rates)}"),
         "",
         *_counts(rates),
         _switch_times(status["world_switch_ns"]),
@@ -28,6 +29,15 @@ def view(name: str, settings: Mapping[str, Any], status: Mapping[str, Any], rate
         "",
         *_ports(rates.ports, bold),
     ]
+
+
+def _cable(status: Mapping[str, Any]) -> str:
+    return "" if status.get("cable", True) else "   CABLE PULLED"
+
+
+def _over(rates: Rates) -> str:
+    """The interval that was measured, which may be longer than the one asked for."""
+    return f"   over {rates.seconds:.2f} s{', COUNTERS BEGAN ANEW' if rates.anew else ''}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -42,9 +52,9 @@ def _switch(value: object) -> str:
 
 def _counts(rates: Rates) -> Iterator[str]:
     count = rates.counters
-    traps = count["io_in"] + count["io_out"]
+    traps = io_traps(count)
     yield (
-        f"traps          {traps:>10,.0f} /s   in the vmm {count['io_handled_in_vmm']:,.0f}   "
+        f"port traps     {traps:>10,.0f} /s   in the vmm {count['io_handled_in_vmm']:,.0f}   "
         f"switched {count['io_switched']:,.0f}   RAP without a trap {count['rap_stores']:,.0f}"
     )
     reasons = "   ".join(f"{reason} {count[f'switches_for_{reason}']:,.0f}" for reason in _REASONS)
@@ -68,7 +78,9 @@ def _switch_times(times: Mapping[str, int | None]) -> str:
     if p50 is None or p99 is None:
         return "switch time    -"
     last = f"median of the last {times['samples']}, one way"
-    return f"switch time    {p50 / 1000:>10,.1f} us   p99 {p99 / 1000:,.1f} us   ({last})"
+    return (
+        f"switch time    {p50 / 1000:>10,.1f} us   {tail_label(times['samples'] or 0)} {p99 / 1000:,.1f} us   ({last})"
+    )
 
 
 def _times(rates: Rates) -> Iterator[str]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from lab.load.disturbance import FIELDS
 from lab.reporting.blocks import Block, Chart, Prose, Section, Table
 from lab.reporting.breakdown import breakdown
 from lab.reporting.combining import combining
@@ -19,7 +20,7 @@ from lab.reporting.page import render
 from lab.reporting.ping import ping
 from lab.reporting.plots import Drawing, draw
 from lab.reporting.qemu import qemu
-from lab.reporting.results import Collection
+from lab.reporting.results import Collection, Result
 from lab.reporting.throughput import limits, throughput
 from lab.reporting.timeline import timeline
 from machine.errors import BenchError
@@ -42,7 +43,7 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     qemu,
     limits,
 )
-_FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python")
+_FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python", "source")  # source: of the code, a digest
 _CHOSEN: Final = ("profile", "driver", "link", "doorbell", "cpus", "posted")
 _CLOSING: Final = (
     "The paper: J. Sugerman, G. Venkitachalam, B.-H. Lim, Virtualizing I/O Devices on VMware Workstation's Hosted "
@@ -100,8 +101,21 @@ def _introduction(found: Collection) -> list[Block]:
         blocks.append(
             Prose(f"PARTIAL results, from runs that did not reach their end: {', '.join(partial)}.", warning=True)
         )
+    unwatched = [result.path.name for result in found.results if not _was_watched(result)]
+    if unwatched:
+        blocks.append(
+            Prose(
+                f"Whether the machine was busy with something else is not known of {', '.join(unwatched)}: they do not "
+                "say what others had of its CPUs."
+            )
+        )
     blocks += [Prose(f"Left out: `{name}`: {reason}.", warning=True) for name, reason in found.refused]
     return [*blocks, _machines(found), _settings(found)]
+
+
+def _was_watched(result: Result) -> bool:
+    """Whether its samples tell under which conditions they were measured; those of earlier versions do not."""
+    return any(FIELDS[0] in sample for sample in result.samples)
 
 
 def _machines(found: Collection) -> Table:

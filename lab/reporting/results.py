@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from lab.bench.remarks import is_valid
 from machine.errors import BenchError, ConfigError
 
 __all__ = ["TRACE_SUFFIX", "Collection", "Result", "load"]
@@ -55,8 +56,8 @@ class Result:
         return [s for s in every if all(s.get(key) == value for key, value in keys.items())]
 
     def values(self, **keys: Any) -> list[float]:
-        """Their values."""
-        return [sample["value"] for sample in self.select(**keys)]
+        """Their values, but for measurements that their own counters contradict."""
+        return [sample["value"] for sample in self.select(**keys) if is_valid(sample)]
 
     def distinct(self, key: str, **keys: Any) -> list[Any]:
         """The values of ``key`` among them, in the order of first appearance; samples without it are passed over."""
