@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import select
 import sys
 from collections.abc import Callable
 
+from guest.card import Card, GuestEvents
 from guest.cpu import Cpu
 from guest.drivers import linux22, napi
 from guest.drivers.pcnet import Pcnet
+from guest.interface import Interface, watch_interface
 from guest.memory import GuestRam
 from guest.platform import InterruptController, find_device
 from guest.probe import probe
@@ -21,7 +22,7 @@ from machine.seams import Tracer
 __all__ = ["main"]
 
 
-def _boot(station: Station) -> None:
+def _boot(station: Station, interface: Interface) -> None:
     """Power on, probe, open, then the driver's loop for ever."""
     cpu = Cpu(station)
     interrupts = InterruptController(cpu)
@@ -36,25 +37,24 @@ def _boot(station: Station) -> None:
         (napi.LOG_TX, napi.LOG_RX) if station.settings.driver == "napi" else (linux22.LOG_TX, linux22.LOG_RX)
     )
     chip = Pcnet(cpu, GuestRam(station.ram), LANCE_DEFAULT_BASE, station.fds["tap"], station.counters, log_tx, log_rx)
-    chip_events = select.poll()
-    chip_events.register(station.fds["wake"], select.POLLIN)
-    stack_events = select.poll()
-    stack_events.register(station.fds["wake"], select.POLLIN)
-    stack_events.register(station.fds["tap"], select.POLLIN)
+    card = Card(chip, interface)
+    chip_events = GuestEvents(card, station.fds["wake"])
+    stack_events = GuestEvents(card, station.fds["wake"], station.fds["tap"])
     driver: napi.Napi | linux22.Linux22
     if station.settings.driver == "napi":
-        driver = napi.Napi(chip, stack_events, chip_events, station.settings.linger_us)
+        driver = napi.Napi(chip, stack_events, chip_events, station.settings.linger_us, card)
     else:
-        driver = linux22.Linux22(chip, stack_events, chip_events)
+        driver = linux22.Linux22(chip, stack_events, chip_events, card)
     interrupts.request(irq, driver.interrupt)
     station.live["trace"] = Tracer(station.fds.get("trace"), trace_points(cpu, chip)).switch
-    chip.open(station.mac)
+    card.start(station.mac)
     station.control.send({"event": "running"})
     driver.run()
 
 
 def _prepare(station: Station) -> Callable[[], None]:
-    return lambda: _boot(station)
+    interface = watch_interface(station.fds["tap"])  # now: later there is neither the privilege nor, jailed, a way
+    return lambda: _boot(station, interface)
 
 
 def main() -> int:

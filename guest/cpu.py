@@ -9,19 +9,20 @@ Either way the handler runs between two instructions of the code it interrupts, 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-from machine import ring
+from guest.events import Events
+from machine import ring, signalpipe
 from machine.counters import GUEST, indices
 from machine.errors import ControlError
 from machine.launch import IRQ_SIGNAL, Station
 from machine.layout import INTERRUPT_MAILBOX, RAP_PORT, RAP_STORE, TRAP_CANCEL
 from machine.ring import COMPLETE, FREE, KIND_HLT, KIND_IN, KIND_OUT, POSTED, RING_WORDS, SLOT_WORDS
+from machine.wiring import interrupt
 
 __all__ = ["Cpu", "InterruptHandler"]
 
@@ -52,6 +53,7 @@ class Cpu:
         "_gate",
         "_gates",
         "_in_trap",
+        "_irq_fd",
         "_ring_vmm",
         "_sequence",
         "_wait",
@@ -64,6 +66,7 @@ class Cpu:
         self._wait = station.bells["guest"].wait
         self._ring_vmm = station.bells["vmm"].ring
         self._wake_fd = station.fds["wake"]
+        self._irq_fd = station.fds[interrupt("guest")]
         self._gates: dict[int, InterruptHandler] = {}
         self._base = 0
         self._sequence = 0
@@ -158,13 +161,14 @@ class Cpu:
             self._enabled = True  # IRET
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        signalpipe.drain(self._irq_fd)  # before the look at the mailbox
         if self._enabled and not self._in_trap and self._gate[INTERRUPT_MAILBOX]:
             self._counters[_BY_SIGNAL] += 1
             self._take_interrupts()
 
     # -- HLT ------------------------------------------------------------------------------------------------
 
-    def hlt(self, events: select.poll) -> None:
+    def hlt(self, events: Events) -> None:
         """STI; HLT: sleeps until an interrupt is delivered or ``events`` (poll, in ms) reports a guest event.
 
         ``events`` must have the wake descriptor registered. A guest event is one inside the guest machine
@@ -190,7 +194,7 @@ class Cpu:
         self._in_trap = False
         self.sti()
 
-    def _sleep(self, events: select.poll, base: int) -> None:
+    def _sleep(self, events: Events, base: int) -> None:
         gate, wake_fd = self._gate, self._wake_fd
         while gate[base] != COMPLETE:
             ready = events.poll()

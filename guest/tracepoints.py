@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Sequence
 from time import monotonic_ns
 
 from guest.cpu import Cpu
 from guest.drivers.pcnet import Pcnet
+from guest.events import Events
 from machine import trace
 from machine.layout import INTERRUPT_MAILBOX
 from machine.seams import Points, Seam, override
@@ -49,7 +49,7 @@ def _traced_cpu(note: Note) -> type[Cpu]:
             interrupted = begin
             note(begin, clock(), trace.INTERRUPT, vector)
 
-        def hlt(self, events: select.poll) -> None:
+        def hlt(self, events: Events) -> None:
             nonlocal interrupted
             interrupted = 0
             begin = clock()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from lab.cli import main
-
 if __name__ == "__main__":
+    try:
+        from lab.cli import main
+    except KeyboardInterrupt:  # Ctrl-C before there is anything that could say so in a line
+        sys.exit(130)
     sys.exit(main())

@@ -1,23 +1,20 @@
 """Becomes another's program: without privileges, a network or io_uring, and not outliving its parent.
 
 python -m lab.become PARENT CPUS PROGRAM [ARGUMENT...]
+
+PARENT is an inherited pidfd of the parent: its number would say nothing where process numbers are one's own.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Final
 
 from lab.complaint import complain
 from machine.errors import WorldswitchError
-from machine.process import deny_io_uring, die_with_parent, drop_privileges, leave_network, pin
+from machine.process import confine, die_with_parent, drop_privileges, leave_network, pin
 
-__all__ = ["TERMINAL_SIGNALS", "main"]
-
-TERMINAL_SIGNALS: Final = {signal.SIGINT}
-"""Blocked by whoever starts this, so that Ctrl-C ends the program, or what is about to be it, without a traceback."""
+__all__ = ["main"]
 
 
 def main() -> int:
@@ -29,9 +26,8 @@ def main() -> int:
         leave_network()
         drop_privileges()
         die_with_parent(int(parent))  # again: the kernel forgets the request when a process changes its user
-        deny_io_uring()  # which no sandbox sees into, and without which QEMU's loops are quicker (docs/security.md)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
+        os.close(int(parent))
+        confine()  # io_uring: no sandbox sees into it, and without it QEMU's loops are quicker (docs/security.md)
         os.execvp(words[0], words)
     except WorldswitchError as error:
         complain(error)

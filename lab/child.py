@@ -9,83 +9,135 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
-from lab.become import TERMINAL_SIGNALS
+from lab.complaint import complain
+from lab.hearing import Printed, text_of
 from lab.perfsupport import INTERPRETER_OPTIONS
+from lab.stops import signal_name
+from lab.terminal import Terminal
+from machine.activity import note
 from machine.control import Channel
 from machine.errors import ControlError
+from machine.process import own_numbers
 
-__all__ = ["Child", "epitaph", "reap", "spawn_program", "spawn_role"]
+__all__ = ["Child", "epitaph", "reap", "spawn_program", "spawn_role", "start_program"]
+
+
+_REAP_SECONDS: Final = 5.0
+_LAST_MESSAGES: Final = 64
 
 
 @dataclasses.dataclass(slots=True)
 class Child:
-    """``pidfd`` is readable when the process has ended. A program that is not ours has no control channel."""
+    """``pidfd`` is readable when the process has ended. A program that is not ours has no control channel.
+
+    ``printed``: what it says on its standard output and error; None if somebody else reads that (``lab.terminal``).
+    """
 
     role: str
     process: subprocess.Popen[bytes]
     control: Channel | None
     pidfd: int
+    printed: Printed | None = None
 
 
-def spawn_role(role: str, fds: Iterable[int], *, profiling: bool) -> Child:
-    """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record."""
-    here, there = Channel.pair()
+def spawn_role(
+    role: str, fds: Collection[int], *, profiling: bool, program: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> Child:
+    """A process of ours (``machine.launch``) that inherits ``fds``; it waits for its launch record.
+
+    It has nothing else of its parent's. Its session is its own, so it has no controlling terminal, and its three
+    standard descriptors are /dev/null and a pipe: a process that could reach its parent's terminal could type commands
+    there (TIOCSTI), or print what the terminal obeys. Its process numbers are its own, too, unless ``profiling``: perf
+    finds a process's map of its functions by the number that the process knows itself by.
+
+    ``program``: what Python runs, if not the role's own package; ``arguments`` follow, and then the control channel's
+    descriptor.
+    """
     options = INTERPRETER_OPTIONS if profiling else ()
-    process = subprocess.Popen(
-        [sys.executable, *options, "-P", "-m", role, str(there.fileno())],
-        pass_fds=(*fds, there.fileno()),
-        stdin=subprocess.DEVNULL,
-        cwd="/",
-        process_group=0,  # the terminal's Ctrl-C is for the supervisor
-    )
-    there.close()
-    return Child(role, process, here, os.pidfd_open(process.pid))
+    with contextlib.ExitStack() as undo:
+        here, there = Channel.pair()
+        undo.callback(there.close)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        undo.callback(os.close, writer)
+        os.set_blocking(reader, False)  # of our end alone: the two ends of a pipe have flags of their own
+        with contextlib.nullcontext() if profiling else own_numbers():
+            process = subprocess.Popen(
+                [sys.executable, *options, "-P", *(program or ("-m", role)), *arguments, str(there.fileno())],
+                pass_fds=(*fds, there.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=writer,
+                cwd="/",
+                start_new_session=True,
+            )
+    note("started %s: pid %d, descriptors %s", role, process.pid, sorted(fds))
+    return Child(role, process, here, os.pidfd_open(process.pid), Printed(reader))
 
 
 def spawn_program(
-    role: str, words: Sequence[str], fds: Iterable[int], folder: Path, cpus: Iterable[int], console: int | None
+    role: str, words: Sequence[str], fds: Iterable[int], folder: Path, cpus: Iterable[int], terminal: Terminal
 ) -> Child:
     """Somebody else's program, started in ``folder`` without privileges (``lab.become``); it dies with this process.
 
-    ``console``: the file that it prints to; None: it has the terminal, and whatever is typed there.
+    What it prints goes to ``terminal``, from which it reads, too, and which begins its work. Its session and its
+    process numbers are its own, as a role's are: when the first process of a numbering ends, all others in it do.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)  # inherited, until the program is there
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lab.become", str(os.getpid()), ",".join(map(str, cpus)), *words],
-            pass_fds=tuple(fds),
-            cwd=folder,
-            stdin=None if console is None else subprocess.DEVNULL,
-            stdout=console,
-            stderr=console,
-            process_group=None if console is None else 0,  # in the foreground, or the terminal would stop it
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    process = start_program(words, fds, folder, cpus, stdin=terminal.stdin, output=terminal.stdout)
+    terminal.started()
+    note("started %s: pid %d, %s", role, process.pid, " ".join(words))
     return Child(role, process, None, os.pidfd_open(process.pid))
+
+
+def start_program(
+    words: Sequence[str], fds: Iterable[int], folder: Path, cpus: Iterable[int], *, stdin: int, output: int
+) -> subprocess.Popen[bytes]:
+    """The process of ``spawn_program``; ``stdin``, ``output``: descriptors, or what ``subprocess`` has for them."""
+    own = os.pidfd_open(os.getpid())
+    try:
+        with own_numbers():
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "lab.become", str(own), ",".join(map(str, cpus)), *words],
+                pass_fds=(*fds, own),
+                cwd=folder,
+                stdin=stdin,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    finally:
+        os.close(own)
 
 
 def epitaph(child: Child, last_words: str = "") -> str:
     """One line on a process that has ended, its own last words included; ``last_words``: those of a program."""
     status = child.process.returncode
-    how = f"was killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status}"
-    if last_words:
-        how += f": {last_words}"
+    how = f"was killed by {signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    words = last_words or _last_message(child) or _last_printed(child)
+    return f"process {child.role} (pid {child.process.pid}) {how}" + (f": {words}" if words else "")
+
+
+def _last_message(child: Child) -> str:
+    """What it has said is the reason: the last of its messages that says anything. It may have sent many."""
+    found = ""
     with contextlib.suppress(ControlError):
-        message = child.control.receive(0.0) if child.control is not None else None
-        if message is not None and "message" in message:
-            how += f": {message['message']}"
-    return f"process {child.role} (pid {child.process.pid}) {how}"
+        for _ in range(_LAST_MESSAGES):
+            message = child.control.receive(0.0) if child.control is not None else None
+            if message is None:
+                break
+            found = text_of(message, "message") or found
+    return found
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal other than the first and the last has no name
-        return f"signal {number}"
+def _last_printed(child: Child) -> str:
+    """The last line it has printed, which of a traceback is the one that names the exception."""
+    if child.printed is None:
+        return ""
+    child.printed.lines()
+    return child.printed.last
 
 
 def reap(children: Iterable[Child], seconds: float) -> None:
@@ -99,8 +151,19 @@ def reap(children: Iterable[Child], seconds: float) -> None:
         try:
             child.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            child.process.kill()
-            child.process.wait()
+            _kill(child)
+        note("ended %s: pid %d, status %s", child.role, child.process.pid, child.process.returncode)
         if child.control is not None:
             child.control.close()
+        if child.printed is not None:
+            child.printed.close()
         os.close(child.pidfd)
+
+
+def _kill(child: Child) -> None:
+    """SIGKILL, and a wait with an end: a process that sits in the kernel dies when it comes out of there."""
+    child.process.kill()
+    try:
+        child.process.wait(_REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        complain(f"process {child.role} (pid {child.process.pid}) has been killed, but hangs in the kernel")

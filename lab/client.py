@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Final
 
 from lab.preflight import require_root
 from lab.rundir import RunDirectory, running_record
-from machine.control import Channel, Message
-from machine.errors import ControlError, StackError
+from machine.control import Channel, Message, pack
+from machine.errors import ConfigError, ControlError, StackError
+from machine.livecontrol import UNTIL
 
 __all__ = ["ask", "request"]
 
-_PATIENCE_SECONDS: Final = 5.0
+_PATIENCE_SECONDS: Final = 12.0
+_ANSWERED_SECONDS: Final = 8.0  # within which a request is carried out or refused, so that the answer still finds us
 
 
 def request(name: str, message: Message) -> Message:
     """The answer of stack ``name`` to a request that it may refuse; StackError if it isn't running."""
     require_root()
+    try:
+        pack(message)
+    except ControlError as unfit:  # the user's words, and no fault of the supervisor's
+        raise ConfigError(str(unfit)) from None
     directory = RunDirectory(name)
     running_record(directory)
     answer = ask(directory, message)
@@ -31,13 +38,13 @@ def request(name: str, message: Message) -> Message:
 
 
 def ask(directory: RunDirectory, request: Message) -> Message | None:
-    """The supervisor's answer; None if it is ending, or has ended. StackError if it takes longer than 5 s."""
+    """The supervisor's answer; None if it is ending, or has ended. StackError if it takes far too long."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel = Channel(connection)
     try:
         connection.settimeout(_PATIENCE_SECONDS)
         connection.connect(str(directory.socket))
-        channel.send(request)
+        channel.send(request | {UNTIL: int((time.monotonic() + _ANSWERED_SECONDS) * 1e9)})
         return channel.receive(_PATIENCE_SECONDS)
     except (ConnectionError, FileNotFoundError):
         return None

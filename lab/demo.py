@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from lab import demoguest, preflight
+from lab.arguments import whole
 from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, Configuration, Machines
 from lab.bench.rounds import Effort
 from lab.bench.tables import figure, warn
@@ -23,19 +24,20 @@ from lab.load.ping import ping
 from lab.load.place import Place
 from lab.readings import frames, grown, median, per_packet, percentile, tail_label
 from lab.status import switch_times
-from machine.config import make_settings
+from lab.textlayout import prose, table
+from machine.config import PROFILES, make_settings
+from netbackend.rate import parse_rate
 
 __all__ = ["configure", "run"]
 
 _SECONDS: Final = 4
+_MOST_SECONDS: Final = 3600
 _PINGS: Final = 20
 _PING_INTERVAL: Final = 0.05
 _UDP_RATE: Final = 20_000_000
 _MODES: Final = ("2.0", "optimised")
 _SHORTEST_SECONDS: Final = 0.3
 _WARM_UP: Final = 1  # second; iperf3 knows whole ones
-_LABEL_WIDTH: Final = 38
-_COLUMN_WIDTH: Final = 14
 _PER_FRAME: Final = {
     "port_accesses_per_packet": "accesses to the Lance per frame",
     "pic_accesses_per_packet": "accesses to the 8259A pair per frame",
@@ -44,6 +46,13 @@ _PER_FRAME: Final = {
     "world_switches_per_packet": "world switches per frame, all reasons",
     "irqs_per_packet": "virtual interrupts per frame",
 }
+_LEGEND: Final = """\
+native: the same programs on the same CPUs, bridge and wire, without the virtual machine.
+
+Counts are over all the traffic of a column, acknowledgements included; the paper's 12 accesses to the Lance are for a
+packet sent alone (`worldswitch bench counts`). A switch is timed from the last instruction in one world to the first in
+the other.\
+"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +63,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="builtin",
         help="qemu: a stock kernel (scripts/setup-guest makes its image)",
     )
-    parser.add_argument("--profile", help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        help="paper (one CPU, Linux 2.2's driver) or fast; paper, but fast with qemu",
+    )
     parser.add_argument("--link", default="100mbit", help="rate of the wire")
-    parser.add_argument("--seconds", type=int, default=_SECONDS, help="length of each iperf3 run")
+    parser.add_argument("--seconds", type=whole(1, _MOST_SECONDS), default=_SECONDS, help="length of each iperf3 run")
 
 
 def run(args: argparse.Namespace) -> int:
-    """The whole demonstration; returns the exit status: 0 unless nothing of it worked."""
+    """The whole demonstration; returns the exit status: 0 unless nothing of it worked.
+
+    ConfigError for a bad --link, before anything is done.
+    """
+    parse_rate(args.link)
     preflight.check_machine()
     if args.guest == "qemu":
         return demoguest.run(args)
@@ -158,18 +175,11 @@ class _Column:
 
 
 def _print_table(columns: list[_Column], note: str) -> None:
-    rows = list(dict.fromkeys(row for column in columns for row in column.cells))
-    print()
-    print(" " * _LABEL_WIDTH + "".join(f"{column.title:>{_COLUMN_WIDTH + 2}}" for column in columns))
-    for row in rows:
-        cells = "".join(f"{column.cells.get(row, ''):>{_COLUMN_WIDTH + 2}}" for column in columns)
-        print(f"{row:{_LABEL_WIDTH}}{cells}")
-    print(f"\n{note}")
-    print("native: the same programs on the same CPUs, bridge and wire, without the virtual")
-    print("machine. Counts are over all the traffic of a column, acknowledgements included;")
-    print("the paper's 12 accesses to the Lance are for a packet sent alone (`worldswitch")
-    print("bench counts`). A switch is timed from the last instruction in one world to the")
-    print("first in the other.")
+    labels = list(dict.fromkeys(row for column in columns for row in column.cells))
+    rows = [[label, *(column.cells.get(label, "") for column in columns)] for label in labels]
+    print(f"\n{table(['', *(column.title for column in columns)], rows)}\n")
+    print(prose(note))
+    print(prose(_LEGEND))
     for column in columns:
         for remark in (*column.parts.failures, *column.remarks):
             warn(f"{column.title}: {remark}")

@@ -23,6 +23,7 @@ from lab.guestimage import find_image
 from lab.load.disturbance import attended
 from lab.readings import frames, grown, median, per_packet, port_accesses
 from lab.status import measure
+from lab.textlayout import prose, wrapped
 from machine.config import make_settings
 
 __all__ = ["run"]
@@ -32,6 +33,11 @@ _SELF_TEST: Final = "ethtool -t eth0 offline"
 _SELF_TEST_SECONDS: Final = 30.0
 _PASSED: Final = "PASS"
 _FAILED: Final = "failed"
+_LEGEND: Final = """\
+Frames: both ways. A port access crosses a socket to the vmm, which answers it, or vmapp does after a world switch. An
+unmodified driver makes the same accesses in every mode: 2 to send a frame, 14 for an interrupt
+(docs/experiments/qemu.md).\
+"""
 _HEADER: Final = ("in the guest", "mode", "result", "frames", "port accesses", "a frame", "switches", "a frame")
 
 
@@ -48,16 +54,15 @@ def run(args: argparse.Namespace) -> int:
     every: list[Parts] = []
     with ours(settings) as (bed, guest):
         step(f"up after {time.monotonic() - began:.1f} s. What its kernel, {_kernel(guest)}, says of the card:")
-        print(guest.console.check("dmesg | grep -E 'pcnet32|eth0'").rstrip())
+        for line in guest.console.check("dmesg | grep -E 'pcnet32|eth0'").splitlines():
+            print(wrapped(line, hanging="    "))
         for mode in _MODES:
             bed.change(**MODE_CONFIGURATIONS[mode].changes)
             every.append(Parts(f"mode {mode}", bed.stack))
             rows += _tour(bed, guest, mode, effort, every[-1])
         step("removing everything")
-    print(f"\n{table(_HEADER, rows)}\n")
-    print(f"Profile {settings.profile}, link {settings.link}. Frames: both ways. A port access crosses a socket to the")
-    print("vmm, which answers it, or vmapp does after a world switch. An unmodified driver makes the same accesses in")
-    print("every mode: 2 to send a frame, 14 for an interrupt (docs/experiments/qemu.md).")
+    print(f"\n{table(_HEADER, rows, keys=2)}\n")
+    print(prose(f"Profile {settings.profile}, link {settings.link}. {_LEGEND}"))
     for parts in every:
         for failure in parts.failures:
             warn(f"{parts.title}: {failure}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from lab.stack import Stack
+from lab.textlayout import wrapped
 from machine.errors import BenchError, GuestError, ProcessDiedError, StackError
 
 __all__ = ["Parts", "step"]
@@ -39,4 +40,4 @@ class Parts:
 
 def step(text: str) -> None:
     """A line that says what is going on."""
-    print(f"==> {text}", flush=True)
+    print(wrapped(f"==> {text}", hanging="    "), flush=True)

@@ -9,46 +9,41 @@ import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from lab import qemu
 from lab.child import Child, spawn_program
-from lab.complaint import last_line
+from lab.guestfiles import check_files, open_disk, open_kvm
 from lab.rundir import RunDirectory
+from lab.terminal import FileRelay, Terminal, UserRelay
 from machine.config import Settings
-from machine.errors import ConfigError
 from machine.process import NOBODY
 from netbackend.plan import NetworkPlan
 from vmm.vfiouser.listen import listen
 
 __all__ = ["ForeignGuest", "foreign_guest", "socket_path"]
 
-_TAIL_BYTES: Final = 1000
-
 
 @dataclass(frozen=True, slots=True)
 class ForeignGuest:
     """``listener``: where the vmm serves it. ``words``: the program, started in ``folder``; empty: others will come.
 
-    ``fds``: what the program inherits. ``console``: the file that it prints to; None: the terminal.
+    ``fds``: what the program inherits. ``terminal``: where its console is; None where there is no program.
     """
 
     listener: socket.socket
     folder: Path
     words: tuple[str, ...] = ()
     fds: tuple[int, ...] = ()
-    console: int | None = None
+    terminal: Terminal | None = None
 
     def last_words(self) -> str:
-        """The last line that the program printed to its console, if that is a file; nothing unprintable."""
-        if self.console is None:
-            return ""
-        end = os.fstat(self.console).st_size
-        return last_line(os.pread(self.console, _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace"))
+        """The last line that the program printed; nothing unprintable."""
+        return "" if self.terminal is None else self.terminal.last_words()
 
     def spawn(self, role: str, cpus: Iterable[int]) -> Child:
         """Starts the program."""
-        return spawn_program(role, self.words, self.fds, self.folder, cpus, self.console)
+        assert self.terminal is not None
+        return spawn_program(role, self.words, self.fds, self.folder, cpus, self.terminal)
 
 
 def socket_path(settings: Settings, directory: RunDirectory) -> Path:
@@ -60,7 +55,7 @@ def socket_path(settings: Settings, directory: RunDirectory) -> Path:
 def foreign_guest(
     settings: Settings, plan: NetworkPlan, directory: RunDirectory, *, terminal: bool
 ) -> Iterator[ForeignGuest]:
-    """All of it, and none of it afterwards. ``terminal``: the guest's console is this process's own.
+    """All of it, and none of it afterwards. ``terminal``: the guest's console is shown on this process's own terminal.
 
     SetupError or ConfigError, one line, if the image, the disk or the socket's path won't do.
     """
@@ -75,22 +70,14 @@ def foreign_guest(
             return
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         os.chown(directory.guest, NOBODY, NOBODY)  # last: QEMU's place, and the only one; it makes its own socket there
-        disk = () if settings.disk is None else _open_disk(settings.disk, undo)
-        console = None if terminal else _open_console(directory.console, undo)
-        words = qemu.command(settings, plan, disk)
-        yield ForeignGuest(listener, directory.guest, words, disk, console)
-
-
-def _open_disk(path: str, undo: contextlib.ExitStack) -> tuple[int, ...]:
-    """The disk image, opened with the user's rights, which QEMU does not have: for both, and for reading only."""
-    fds = []
-    try:
-        for access in (os.O_RDWR, os.O_RDONLY):
-            fds.append(os.open(path, access | os.O_CLOEXEC))
-            undo.callback(os.close, fds[-1])
-    except OSError as error:
-        raise ConfigError(f"--disk {path}: {error.strerror}") from None
-    return tuple(fds)
+        disk = () if settings.disk is None else open_disk(settings.disk, undo)
+        kvm = open_kvm(undo) if settings.accel == "kvm" else None
+        words = qemu.command(settings, plan, disk, kvm)
+        check_files(settings)
+        fds = disk if kvm is None else (*disk, kvm)
+        console: Terminal = UserRelay() if terminal else FileRelay(_open_console(directory.console, undo))
+        undo.callback(console.close)
+        yield ForeignGuest(listener, directory.guest, words, fds, console)
 
 
 def _open_console(path: Path, undo: contextlib.ExitStack) -> int:

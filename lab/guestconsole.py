@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lab.complaint import last_line
+from lab.complaint import last_line, printable_text
+from lab.guestsocket import connect
 from machine.errors import GuestError
 
 __all__ = ["Answer", "GuestConsole", "channel_options", "connected"]
@@ -36,7 +37,10 @@ _KILLED: Final = 137  # as a shell has it: 128 + SIGKILL
 
 
 class Answer(NamedTuple):
-    """What became of a command: its exit status (137: it took too long), and what it printed."""
+    """What became of a command: its exit status (137: it took too long), and what it printed.
+
+    Some of it is printed again, on a terminal of root's: so nothing is in it that a terminal would act upon.
+    """
 
     status: int
     output: str
@@ -64,8 +68,9 @@ class GuestConsole:
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(_GRACE_SECONDS)  # QEMU may have stopped taking connections
         try:
-            self._socket.connect(str(path))
+            connect(self._socket, path)
         except OSError as error:
             self._socket.close()
             raise GuestError(f"no command channel to the guest at {path}: {error.strerror or error}") from None
@@ -151,7 +156,7 @@ class GuestConsole:
             raise GuestError(f"the guest's answer to {what!r} is {size} bytes long; at most {_LONGEST_ANSWER} are read")
         while len(self._received) < size:
             self._receive(deadline, what)
-        output = self._received[:size].decode(errors="replace")
+        output = printable_text(self._received[:size].decode(errors="replace"))
         del self._received[:size]
         return int(number), Answer(int(status), output)
 

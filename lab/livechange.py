@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from machine.config import OPTIMISATIONS, Settings, parse_value
 from machine.errors import ConfigError
+from machine.suggestion import did_you_mean
 from netbackend.rate import parse_rate
 
 __all__ = ["CABLE", "LIVE", "changed", "parse_changes"]
@@ -49,7 +50,10 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
 
 def _why_not(key: str) -> str:
     known = any(field.name == key for field in dataclasses.fields(Settings))
-    return f"{key} can't change while the stack runs" if known else f"unknown setting {key!r}"
+    if known:
+        return f"{key} can't change while the stack runs"
+    hint = did_you_mean(key, LIVE)
+    return f"unknown setting {key!r}{hint and f':{hint}'}"
 
 
 def _what_can() -> str:

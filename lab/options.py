@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lab.arguments import absolute
 from lab.perfsupport import check_perf_frames
 from machine.config import CHOICES, Settings, load_file, make_settings, parse_value
+from machine.descriptors import named_descriptor
 from machine.errors import ConfigError
+from machine.suggestion import did_you_mean
 from netbackend.rate import parse_rate
 
 __all__ = ["DEFAULT_NAME", "add_guest", "add_name", "add_settings", "settings_from"]
@@ -49,7 +52,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profiling", action="store_true", default=None, help="let perf see Python functions (Python 3.12, -X perf)"
     )
-    parser.add_argument("--pcap", metavar="FILE", help="capture the virtual NIC's frames in a pcapng file")
+    parser.add_argument("--pcap", metavar="FILE", help="capture the virtual NIC's frames in pcapng; -: standard output")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help=f"any of {', '.join(_OTHERS)}; repeatable"
     )
@@ -73,10 +76,15 @@ def settings_from(args: argparse.Namespace) -> Settings:
     parse_rate(settings.link)
     if settings.profiling:
         check_perf_frames()
-    files: dict[str, Any] = {
-        key: str(Path(path).absolute()) for key in _FILES if (path := getattr(settings, key)) is not None
-    }
+    files: dict[str, Any] = {key: _absolute(path) for key in _FILES if (path := getattr(settings, key)) is not None}
     return dataclasses.replace(settings, **files)
+
+
+def _absolute(path: str) -> str:
+    """The name from anywhere: whoever opens the file may have another working directory."""
+    if named_descriptor(path) is not None:  # no file of that name is meant
+        return path
+    return str(absolute(path))
 
 
 def _parse_others(words: Sequence[str]) -> dict[str, Any]:
@@ -89,7 +97,8 @@ def _parse_others(words: Sequence[str]) -> dict[str, Any]:
         if key in _OPTIONS:
             raise ConfigError(f"{key} is an option of its own: --{key}")
         if key not in _OTHERS:
-            raise ConfigError(f"unknown setting {key!r}; --set knows {', '.join(_OTHERS)}")
+            hint = did_you_mean(key, (*_OTHERS, *_OPTIONS))
+            raise ConfigError(f"unknown setting {key!r}:{hint} --set knows {', '.join(_OTHERS)}")
         found[key] = parse_value(key, text)
     return found
 

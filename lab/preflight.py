@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from machine.errors import SetupError
 
-__all__ = ["check_machine", "require_program", "require_root"]
+__all__ = ["RootError", "as_root", "check_machine", "require_program", "require_root"]
 
 _TUN: Final = Path("/dev/net/tun")
 _NAMESPACES: Final = Path("/proc/self/ns/net")
 
 
+class RootError(SetupError):
+    """Only root may do that."""
+
+
 def require_root() -> None:
     """Namespaces, TAPs and the run directory are root's."""
     if os.geteuid() != 0:
-        raise SetupError("needs root: run it with sudo")
+        raise RootError("needs root: run it with sudo")
+
+
+def as_root(arguments: Sequence[str]) -> str:
+    """The command line that runs this very program, with ``arguments``, as root.
+
+    By its full path: sudo looks for programs on a path of its own, where no virtual environment is.
+    """
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":  # python -m lab
+        words = [sys.executable, "-m", os.path.basename(os.path.dirname(called))]
+    else:
+        words = [_whole(called)]
+    return shlex.join(["sudo", *words, *arguments])
+
+
+def _whole(program: str) -> str:
+    """Its path from the root; as it is if that cannot be said, as where the working directory is gone."""
+    found = shutil.which(program) or program
+    try:
+        return os.path.abspath(found)
+    except OSError:
+        return found
 
 
 def check_machine() -> None:

@@ -3,6 +3,9 @@
 py-spy reads the interpreter's frames from outside and works with every supported Python; it stops the process for
 each sample. perf sees the kernel, and Python functions too where the interpreter lets it (``lab.perfsupport``).
 
+Every process is sampled by programs of its own, so that one which cannot be sampled, or ends meanwhile, costs its own
+samples and no other's. A guest that is QEMU runs no Python: only perf is asked about it.
+
 On one shared CPU a process is often ready to run and does not run. perf counts CPU time only. py-spy cannot tell, and
 so counts only samples in which Python code runs or would (it holds the interpreter's lock, which every system call
 here gives up). That makes its shares right, and its sum too large or too small: ``combine`` takes the sum from perf.
@@ -17,62 +20,81 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import starmap
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Final, NamedTuple, Protocol
 
+from lab.extras import remedy
 from lab.flamegraph import Frame, Stacks
 from lab.perfscript import parse_perf_script
 from machine.errors import SetupError
 
-__all__ = ["Perf", "Profiler", "PySpy", "choose", "combine", "parse_py_spy", "record"]
+__all__ = ["Perf", "Profiler", "PySpy", "Target", "choose", "combine", "parse_py_spy", "record"]
 
 _PY_SPY_HZ: Final = 250
 _PERF_HZ: Final = 499  # not a multiple of a timer's rate
 _GRACE_SECONDS: Final = 30.0
 
 
+class Target(NamedTuple):
+    """A process to sample."""
+
+    pid: int
+    role: str
+
+
 class Profiler(Protocol):
-    """One way to sample processes."""
+    """One way to sample a process."""
 
     @property
     def sees_python(self) -> bool:
         """Whether Python functions have names in it."""
 
     @property
+    def only_python(self) -> bool:
+        """Whether it can sample Python programs and no others."""
+
+    @property
     def what(self) -> str:
         """Which functions, and by what program."""
 
-    def commands(self, roles: Mapping[int, str], seconds: int, folder: Path) -> list[list[str]]:
-        """Programs to run at the same time; they leave their results in ``folder``."""
+    def command(self, target: Target, seconds: int, folder: Path) -> list[str]:
+        """The program to run; it leaves its result in ``folder``, in a file of the role's own."""
 
-    def stacks(self, roles: Mapping[int, str], folder: Path) -> Stacks:
-        """What they have found."""
+    def stacks(self, target: Target, folder: Path) -> Stacks:
+        """What it has found."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PySpy:
-    """py-spy, one for each process."""
+    """py-spy, which reads the interpreter's frames."""
 
     program: str
     what: str = "Python functions (py-spy)"
     sees_python: bool = True
+    only_python: bool = True
 
-    def commands(self, roles: Mapping[int, str], seconds: int, folder: Path) -> list[list[str]]:
+    def command(self, target: Target, seconds: int, folder: Path) -> list[str]:
         """Only samples of running Python code: see above."""
         options = ["--duration", str(seconds), "--rate", str(_PY_SPY_HZ), "--format", "raw", "--function", "--gil"]
         return [
-            [self.program, "record", *options, "--pid", str(pid), "--output", str(folder / f"{role}.raw")]
-            for pid, role in roles.items()
+            self.program,
+            "record",
+            *options,
+            "--pid",
+            str(target.pid),
+            "--output",
+            str(folder / f"{target.role}.raw"),
         ]
 
-    def stacks(self, roles: Mapping[int, str], folder: Path) -> Stacks:
+    def stacks(self, target: Target, folder: Path) -> Stacks:
         """A process that has slept all the time has left no file, or an empty one."""
-        found: Stacks = {}
-        for role in roles.values():
-            with contextlib.suppress(FileNotFoundError):
-                found |= parse_py_spy((folder / f"{role}.raw").read_text(), role, 1 / _PY_SPY_HZ)
-        return found
+        try:
+            text = (folder / f"{target.role}.raw").read_text(errors="replace")
+        except FileNotFoundError:
+            return {}
+        return parse_py_spy(text, target.role, 1 / _PY_SPY_HZ)
 
 
 def parse_py_spy(text: str, role: str, period: float) -> Stacks:
@@ -88,29 +110,30 @@ def parse_py_spy(text: str, role: str, period: float) -> Stacks:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Perf:
-    """perf, one for all processes."""
+    """perf, which reads the kernel's frames, and of any program the innermost function."""
 
     program: str
     sees_python: bool = False
+    only_python: bool = False
 
     @property
     def what(self) -> str:
         """C functions are the interpreter's; see ``lab.perfscript``."""
         return f"{'Python, C' if self.sees_python else 'C'} and kernel functions (perf)"
 
-    def commands(self, roles: Mapping[int, str], seconds: int, folder: Path) -> list[list[str]]:
+    def command(self, target: Target, seconds: int, folder: Path) -> list[str]:
         """By the CPU clock: virtual machines often have no hardware counters."""
-        pids = ",".join(map(str, roles))
-        options = ["-q", "-e", "cpu-clock", "-F", str(_PERF_HZ), "-g", "-p", pids, "-o", str(folder / "perf.data")]
-        return [[self.program, "record", *options, "--", "sleep", str(seconds)]]
+        output = str(folder / f"{target.role}.data")
+        options = ["-q", "-e", "cpu-clock", "-F", str(_PERF_HZ), "-g", "-p", str(target.pid), "-o", output]
+        return [self.program, "record", *options, "--", "sleep", str(seconds)]
 
-    def stacks(self, roles: Mapping[int, str], folder: Path) -> Stacks:
-        """Samples of perf.data, its addresses made names."""
-        command = [self.program, "script", "-i", str(folder / "perf.data"), "--no-inline", "-F", "pid,ip,sym"]
+    def stacks(self, target: Target, folder: Path) -> Stacks:
+        """Its samples, their addresses made names."""
+        command = [self.program, "script", "-i", str(folder / f"{target.role}.data"), "--no-inline", "-F", "pid,ip,sym"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             raise SetupError(f"perf script failed: {_gist(done.stderr)}")
-        return parse_perf_script(done.stdout, roles, 1 / _PERF_HZ, python=self.sees_python)
+        return parse_perf_script(done.stdout, {target.pid: target.role}, 1 / _PERF_HZ, python=self.sees_python)
 
 
 def choose(*, profiling: bool) -> list[Profiler]:
@@ -122,7 +145,7 @@ def choose(*, profiling: bool) -> list[Profiler]:
     if perf is not None:
         chosen.append(Perf(perf))
     if not chosen:
-        raise SetupError("needs py-spy or perf: pip install 'worldswitch[profile]', or apt-get install linux-perf")
+        raise SetupError(f"needs py-spy or perf: {remedy('profile')}, or apt-get install linux-perf")
     return chosen
 
 
@@ -152,25 +175,37 @@ def _py_spy() -> str | None:
 
 
 def record(
-    profilers: Iterable[Profiler], roles: Mapping[int, str], seconds: int
+    profilers: Iterable[Profiler], roles: Mapping[int, str], seconds: int, foreign: Collection[str] = ()
 ) -> tuple[dict[Profiler, Stacks], list[str]]:
-    """What each has found, all having run at once; and a line for each that has failed.
+    """What each has found, all having run at once; and a line for each that has failed, be it for one process alone.
 
-    ``roles``: process id -> role. On an exception no profiler is left running.
+    ``roles``: process id -> role; ``foreign``: those roles that are no Python programs. On an exception no profiler is
+    left running.
     """
     found: dict[Profiler, Stacks] = {}
     problems: list[str] = []
     with contextlib.ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="worldswitch-profile-")))
         deadline = time.monotonic() + seconds + _GRACE_SECONDS
-        running = {profiler: _start(profiler.commands(roles, seconds, folder), undo) for profiler in profilers}
+        running = {
+            profiler: {
+                target: _start(profiler.command(target, seconds, folder), undo)
+                for target in starmap(Target, roles.items())
+                if not (profiler.only_python and target.role in foreign)
+            }
+            for profiler in profilers
+        }
         for profiler, programs in running.items():
-            try:
-                for program in programs:
+            failed: dict[str, list[str]] = {}  # what was wrong -> with which roles
+            for target, program in programs.items():
+                try:
                     program.finish(deadline)
-                found[profiler] = profiler.stacks(roles, folder)
-            except SetupError as error:
-                problems.append(f"{profiler.what}: {error}")
+                    found[profiler] = found.get(profiler, {}) | profiler.stacks(target, folder)
+                except SetupError as error:
+                    failed.setdefault(str(error), []).append(target.role)
+            if failed:
+                reasons = "; ".join(f"of {', '.join(of)}: {reason}" for reason, of in failed.items())
+                problems.append(f"no {profiler.what} {reasons}")
     return found, problems
 
 
@@ -197,14 +232,11 @@ class _Program:
             self.process.wait()
 
 
-def _start(commands: Iterable[list[str]], undo: contextlib.ExitStack) -> list[_Program]:
-    programs = []
-    for command in commands:
-        errors = undo.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        program = _Program(_spawn(command, errors), errors)
-        undo.callback(program.end)
-        programs.append(program)
-    return programs
+def _start(command: list[str], undo: contextlib.ExitStack) -> _Program:
+    errors = undo.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    program = _Program(_spawn(command, errors), errors)
+    undo.callback(program.end)
+    return program
 
 
 def _spawn(command: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes] | None:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lab import processes
+from lab import inhabitants, processes
+from lab.complaint import complain
 from lab.perfsupport import remove_maps
 from lab.rundir import Record, RunDirectory
 from machine.errors import StackError, WorldswitchError
 from netbackend import namespaces, topology
 from vmm.vfiouser.listen import listen
 
-__all__ = ["clean"]
+__all__ = ["clean", "end_inhabitants"]
 
 _SHARED_MEMORY: Final = Path("/dev/shm")
 _OURS: Final = ("worldswitch-", "sem.worldswitch-")
 _SECONDS: Final = 2.0
 
 
-def clean(directory: RunDirectory, record: Record) -> None:
+def clean(directory: RunDirectory, record: Record, say: Callable[[str], None] = complain) -> None:
     """Ends and removes what ``record`` lists and is still there. The caller holds the directory's lock.
 
     The record stays until its owner releases the directory, so a clean-up that fails can be repeated.
@@ -31,12 +33,24 @@ def clean(directory: RunDirectory, record: Record) -> None:
         raise StackError(f"processes of stack {directory.name!r} do not end; try `worldswitch down` again")
     if record["settings"].get("profiling"):
         remove_maps(identity["pid"] for identity in record["processes"].values())
+    end_inhabitants(directory, record, say)
     topology.remove(record["network"])
-    for name in record["planned"]:
-        # None of these existed when the record was begun. What is left of them was made, but not yet entered.
-        namespaces.remove(name)
+    for name, made in topology.left_of(record["network"], record["planned"]).items():
+        namespaces.remove(name, made)  # none of these existed when the record was begun
     _remove_shared_memory(record["supervisor"])
     _remove_socket(record["settings"].get("socket"))
+
+
+def end_inhabitants(directory: RunDirectory, record: Record, say: Callable[[str], None]) -> None:
+    """Ends the programs on the stack's machines, and names them in a line; not if the user wants to keep them."""
+    spared = inhabitants.spared_by_down(directory)
+    if spared is None:
+        return
+    found, left = inhabitants.end_programs(record, spared)
+    if found:
+        say(f"ended what still ran on the machines of stack {directory.name}: {inhabitants.listed(found)}")
+    if left:
+        say(f"programs of stack {directory.name} do not end: {inhabitants.listed(left)}")
 
 
 def _remove_shared_memory(creator: processes.Identity) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import psutil
@@ -21,7 +23,7 @@ __all__ = ["STATES", "Report", "make_report", "schema"]
 
 Report = dict[str, Any]
 
-STATES: Final = ("absent", "starting", "running", "ending", "stopped", "dead")
+STATES: Final = ("absent", "starting", "running", "ending", "stopped", "unclean", "dead")
 
 _CPU_WINDOW_SECONDS: Final = 0.25  # the kernel counts CPU time in ticks of 10 ms: good to 4 %
 _MACHINES: Final = ("guest", "host", "peer", "native")
@@ -60,6 +62,7 @@ def _empty(name: str, state: str) -> Report:
         "settings": dict.fromkeys(_SETTINGS),
         "world_switch_ns": dict.fromkeys(_TIMES),
         "links": {},
+        "troubles": [],
     }
 
 
@@ -69,11 +72,18 @@ def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) 
     if answer is None or not _is_same(directory, record):
         report["state"] = "ending"
         return
+    if answer.get("event") == "failed":
+        raise StackError(answer["message"])
     for key in ("counters", "ports", "world_switch_ns", "cable"):
         report[key] = answer[key]
     stations = NetworkPlan(directory.name).stations
     report["addresses"] = {role: stations[role].address for role in _MACHINES}
     report["processes"] |= loads
+    report["troubles"] = [*answer["troubles"], *_stopped(record["processes"])]
+    if record["settings"].get("guest") == "qemu":
+        from lab.guestwatch import guest_troubles
+
+        report["troubles"] += guest_troubles(directory)
     if links:
         report["links"] = _links(record)
 
@@ -94,6 +104,14 @@ def _loads(identities: dict[str, Identity]) -> dict[str, dict[str, Any]]:
         return {role: _process(process) for role, process in found.items()}
     except psutil.NoSuchProcess:
         return {}
+
+
+def _stopped(identities: dict[str, Identity]) -> Iterator[str]:
+    """A line for each process that a signal has stopped: it lives, and everybody else waits for it."""
+    for role, entry in identities.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if is_alive(entry) and psutil.Process(entry["pid"]).status() == psutil.STATUS_STOPPED:
+                yield f"{role} is stopped by a signal: kill -CONT {entry['pid']}"
 
 
 def _process(process: psutil.Process) -> dict[str, Any]:
@@ -131,6 +149,7 @@ def schema() -> dict[str, Any]:
             "ports": _map("^(0x[0-9a-f]{4}|other)$", port),
             "settings": _object({name: {} for name in _SETTINGS}),
             "world_switch_ns": _object(dict.fromkeys(_TIMES, count)),
+            "troubles": {"type": "array", "items": {"type": "string"}},
             "links": _map("^[a-z]+/[a-z0-9]+$", link),
         }
     ) | {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "worldswitch status"}

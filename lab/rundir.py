@@ -4,9 +4,10 @@
 record.msgpack everything the stack has made, replaced whole each time something is added
 lock           held with flock() by whoever changes the directory: the supervisor for as long as it lives
 control.sock   where the supervisor answers (``lab.client``)
-log            what a detached supervisor and its processes say
+log            what a detached supervisor says, and of its processes what it passes on; bounded
 guest/         a foreign guest's folder: its sockets (``lab.foreign``)
-console        what a foreign guest prints, unless it has the terminal
+console        what a foreign guest prints, unless a terminal shows it; bounded
+spared         what `down` has decided on programs of the stack's machines: see ``lab.inhabitants``
 ============== ============================================================================================
 """
 
@@ -20,10 +21,9 @@ import time
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import msgpack
-
 from lab.processes import is_alive
-from machine.errors import ConfigError, SetupError, StackError
+from machine.control import pack, unpack
+from machine.errors import ConfigError, ControlError, SetupError, StackError
 from netbackend.namespaces import check_stack_name
 
 __all__ = ["BASE", "Record", "RunDirectory", "names", "running_record", "state_of"]
@@ -48,6 +48,7 @@ class RunDirectory:
         self.log = self.path / "log"
         self.guest = self.path / "guest"
         self.console = self.path / "console"
+        self.spared = self.path / "spared"
         self._record = self.path / "record.msgpack"
         self._lock = self.path / "lock"
         self._lock_fd = -1
@@ -77,7 +78,7 @@ class RunDirectory:
     def _open_lock(self) -> int:
         for attempt in range(_MOST_RACES):
             try:
-                self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # names of stacks are root's business
                 self.path.mkdir(mode=0o700, exist_ok=True)
                 return os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
@@ -100,20 +101,23 @@ class RunDirectory:
         except OSError as error:
             raise SetupError(f"cannot read {self._record}: {error.strerror}; run as root (sudo)") from None
         try:
-            record = msgpack.unpackb(packed)
+            record = unpack(packed)
             if record["version"] == _VERSION:
                 return dict(record)
-        except (ValueError, KeyError, TypeError):
+        except (ControlError, ValueError, KeyError, TypeError):
             pass
         raise StackError(f"{self._record} is damaged, or another version's: see `ip netns list`, then remove it")
 
     def save(self, record: Record) -> None:
         """Replaces the record; at every moment there is a whole one, the old or the new."""
         new = self.path / "record.new"
+        packed = pack(record | {"version": _VERSION})
         try:
-            new.write_bytes(msgpack.packb(record | {"version": _VERSION}))
+            new.write_bytes(packed)
             new.replace(self._record)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
             raise SetupError(f"cannot write {self._record}: {error.strerror}") from None
 
     def forget(self) -> None:
@@ -127,7 +131,7 @@ class RunDirectory:
         self.socket.unlink(missing_ok=True)
         if not keep_record:
             shutil.rmtree(self.guest, ignore_errors=True)
-            for file in (self._record, self.path / "record.new", self.log, self.console, self._lock):
+            for file in (self._record, self.path / "record.new", self.log, self.console, self.spared, self._lock):
                 file.unlink(missing_ok=True)
             for directory in (self.path, self.path.parent):
                 with contextlib.suppress(OSError):  # not empty: of other stacks, or of somebody's own files
@@ -152,11 +156,14 @@ def _is_name(text: str) -> bool:
 
 
 def state_of(record: Record | None) -> str:
-    """absent; starting, running; dead: its supervisor was killed; stopped: it has ended by itself, and says why."""
+    """absent; starting, running; dead: its supervisor was killed; and two that say why, as "reason".
+
+    stopped: it has ended by itself, and nothing is left. unclean: it has ended, and could not remove all that it made.
+    """
     if record is None:
         return "absent"
     state: str = record["state"]
-    if state == "stopped" or is_alive(record["supervisor"]):
+    if state in ("stopped", "unclean") or is_alive(record["supervisor"]):
         return state
     return "dead"
 

@@ -7,54 +7,49 @@ the guest is a program of another's making, or nobody, and vmm and vmapp are ser
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
 import select
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-import posix_ipc
-
 from lab.child import Child, epitaph, reap, spawn_role
 from lab.foreign import ForeignGuest
+from lab.hearing import Printed, text_of
+from lab.keeper import Keeper
 from lab.perfsupport import remove_maps
 from lab.placement import place_guest
+from lab.requests import ANSWER_SECONDS, Late, Requests
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
-from machine.errors import ConfigError, ProcessDiedError, StartInterruptedError
-from machine.launch import ROLES, SETTINGS_SIGNAL
-from machine.shm import attach, create
-from machine.trace import TRACE_BYTES
+from machine.errors import (
+    ConfigError,
+    ControlError,
+    ProcessDiedError,
+    StackError,
+    StartInterruptedError,
+    WorldswitchError,
+)
+from machine.launch import SETTINGS_SIGNAL
+from machine.wiring import ROLES
 from netbackend.tap import enable_host_interrupts
 
 __all__ = ["Stack"]
 
 _START_SECONDS: Final = 20.0
 _END_SECONDS: Final = 1.0
-_ANSWER_SECONDS: Final = 5.0
 _REMIND_SECONDS: Final = 0.2
-
-_PAGES: Final = {"guest": ("ram", "gate"), "vmm": ("gate", "world"), "vmapp": ("ram", "gate", "world")}
-_EVENTS: Final = {
-    "guest": ("bell-guest", "bell-vmm", "wake"),
-    "vmm": ("bell-guest", "bell-vmm", "bell-vmapp", "wake", "kick"),
-    "vmapp": ("bell-guest", "bell-vmm", "bell-vmapp", "kick"),
-}
 
 
 class Stack:
     """Guest, vmm and vmapp. Use as a context manager, or call ``close``; both may happen twice.
 
     ``guest_tap``, ``host_tap``: non-blocking TAP descriptors; they stay the caller's, as does ``capture``, the open
-    file that vmapp writes a pcapng capture to. ``mac``: six bytes. ``foreign``: the guest, if it is not ours; it goes
-    with a setting.
+    file that vmapp writes a pcapng capture to. The processes get duplicates, which ``keeper`` owns. ``mac``: six bytes.
+    ``foreign``: the guest, if it is not ours; it goes with a setting.
     """
 
     def __init__(
@@ -71,16 +66,14 @@ class Stack:
         self.settings = settings
         self._foreign = foreign
         self._roles = ROLES if foreign is None else tuple(role for role in ROLES if role != "guest")
-        self.counters: dict[str, memoryview] = {}
         self._taps = {"guest": guest_tap, "vmapp": host_tap}
         self._capture = capture
         self._mac = mac
         self._stops: tuple[int, ...] = ()
-        self._fds: dict[str, int] = {}
+        self._started = False
+        self.keeper = Keeper()
         self._children: dict[str, Child] = {}
-        self._semaphores: dict[str, str] = {}
-        self.world = memoryview(b"")
-        self.lance = memoryview(b"")
+        self.requests = Requests()
 
     # -- start ----------------------------------------------------------------------------------------------
 
@@ -101,7 +94,7 @@ class Stack:
         deadline = time.monotonic() + _START_SECONDS
         for role in self._roles:
             self._expect(self._children[role], "ready", deadline)
-        self._unlink_semaphores()
+        self.keeper.unlink_semaphores()
         enable_host_interrupts(self._taps["vmapp"], self.pids["vmm"])
         for role in reversed(self._roles):
             self.send(role, {"command": "go"})
@@ -112,81 +105,64 @@ class Stack:
             spawned()
             self._expect(self._children["vmm"], "running", deadline)  # when it has asked the device for something
             place_guest(self.pids, self.settings.cpus)
+        self._started = True
         self._stops = ()  # they were for the start
 
     def _create_objects(self) -> None:
-        settings = self.settings
-        for name, size in (
-            ("ram", settings.ram_mib << 20),
-            ("gate", layout.GATE_BYTES),
-            ("world", layout.WORLD_BYTES),
-            *((f"counters-{role}", layout.COUNTER_PAGE_BYTES) for role in ROLES),
-            *((f"trace-{role}", TRACE_BYTES) for role in ROLES),
-        ):
-            self._fds[name] = create(name, size)
-        self._fds |= {f"dma-{role}": end.detach() for role, end in zip(("vmm", "vmapp"), _pair(), strict=True)}
-        for name in sorted({event for events in _EVENTS.values() for event in events}):
-            self._fds[name] = os.eventfd(0, os.EFD_CLOEXEC)
-        for role in ROLES:
-            self.counters[role] = attach(self._fds[f"counters-{role}"], layout.COUNTER_PAGE_BYTES).cast("Q")
-        page = attach(self._fds["world"], layout.WORLD_BYTES)
-        self.world, self.lance = page.cast("Q"), page[layout.LANCE_OFFSET :].cast("I")
-        if settings.doorbell == "semaphore":
-            for role in ROLES:
-                name = f"/worldswitch-{role}-{os.getpid()}-{secrets.token_hex(4)}"
-                posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=0o600).close()
-                self._semaphores[role] = name
-
-    def _unlink_semaphores(self) -> None:
-        for name in self._semaphores.values():
-            with contextlib.suppress(posix_ipc.ExistentialError):
-                posix_ipc.unlink_semaphore(name)
-        self._semaphores = {}
-
-    def _role_fds(self, role: str) -> dict[str, int]:
-        names = (*_PAGES[role], *_EVENTS[role])
-        own = ("counters", "trace") if self._foreign is None else ("counters", "trace", "dma")
-        fds = {name: self._fds[name] for name in names if self._foreign is None or name != "ram"}
-        fds |= {name: self._fds[f"{name}-{role}"] for name in own}
-        if role == "vmm" and self._foreign is not None:
-            fds["listener"] = self._foreign.listener.fileno()
-        if role in self._taps:
-            fds["tap"] = self._taps[role]
-        if role == "vmapp" and self._capture is not None:
-            fds["pcap"] = self._capture
-        return fds
+        keeper = self.keeper
+        keeper.make(self.settings)
+        for role, tap in self._taps.items():
+            if role in self._roles:
+                keeper.lend(role, "tap", tap)
+        if self._capture is not None:
+            keeper.lend("vmapp", "pcap", self._capture)
+        if self._foreign is not None:
+            keeper.lend("vmm", "listener", self._foreign.listener.fileno())
 
     def _spawn(self, role: str) -> None:
-        self._children[role] = spawn_role(role, self._role_fds(role).values(), profiling=self.settings.profiling)
+        self._children[role] = spawn_role(role, self.keeper.of(role).values(), profiling=self.settings.profiling)
 
     def _record(self, role: str) -> Message:
         return {
             "settings": self.settings.as_map(),
-            "fds": self._role_fds(role),
-            "pids": self.pids,
-            "semaphores": self._semaphores,
+            "fds": self.keeper.of(role),
+            "semaphores": dict(self.keeper.semaphores),
             "mac": self._mac,
-            "parent": os.getpid(),
         }
 
     def _expect(self, child: Child, event: str, deadline: float, remind: Callable[[], object] | None = None) -> Message:
-        """Waits for the child's message; whichever process dies first ends the wait. ``remind``: see ``tell``."""
+        """Waits for the child's message; whichever process dies first ends the wait. ``remind``: see ``tell``.
+
+        The child is not trusted: nothing that it sends, or how much, keeps this from looking at the clock, at the
+        other processes and at a request to stop in each round.
+        """
         control = self._control(child.role)
         while True:
             ready = self._ready(control, deadline, remind)
-            if not ready:
+            if not ready or time.monotonic() >= deadline:
                 raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
             if ready.intersection(self._stops):
-                raise StartInterruptedError("the start was interrupted; everything is removed again")
+                raise _interrupted(started=self._started)
             if control.fileno() in ready:
-                message = control.receive(1.0)
-                if message is not None and message.get("event") == event:
+                message = self._receive(child)
+                if message.get("event") == event:
                     return message
-                if message is not None and message.get("event") == "failed":
-                    raise ProcessDiedError(f"{child.role}: {message['message']}")
+                if message.get("event") == "failed":
+                    raise ProcessDiedError(f"{child.role}: {text_of(message, 'message') or 'it does not say why'}")
             died = self.died()
             if died is not None:
                 raise ProcessDiedError(died)
+
+    def _receive(self, child: Child) -> Message:
+        """A message that waits; ProcessDiedError if it is none, or the child has closed its end."""
+        try:
+            message = self._control(child.role).receive(0.0)
+        except ControlError as error:
+            raise ProcessDiedError(f"{child.role}: {error}") from None
+        if message is None:
+            select.select([child.pidfd], (), (), _END_SECONDS)  # a process that ends closes its descriptors first
+            raise ProcessDiedError(self.died() or f"{child.role} has closed its control channel")
+        return message
 
     def _ready(self, control: Channel, deadline: float, remind: Callable[[], object] | None) -> set[int]:
         """What has come: a message on ``control``, a process's end, a request to stop; empty: the time is over."""
@@ -207,6 +183,25 @@ class Stack:
     def pids(self) -> dict[str, int]:
         """Role -> process id."""
         return {role: child.process.pid for role, child in self._children.items()}
+
+    def heed(self, stops: Sequence[int]) -> None:
+        """From now on, no answer is waited for once one of the descriptors ``stops`` is readable: StackError."""
+        self._stops = tuple(stops)
+
+    @property
+    def counters(self) -> dict[str, memoryview]:
+        """Role -> a copy of its counter page (``machine.counters``), taken now."""
+        return {role: self.keeper.page(role, "counters").words() for role in ROLES}
+
+    @property
+    def lance(self) -> memoryview:
+        """A copy of the Lance's state (``machine.lance.state``), taken now."""
+        return self.keeper.page("vmm", "world").words("I", layout.LANCE_OFFSET)
+
+    @property
+    def printed(self) -> dict[str, Printed]:
+        """Role -> what it prints, for whoever wants to pass it on."""
+        return {role: child.printed for role, child in self._children.items() if child.printed is not None}
 
     @property
     def pidfds(self) -> dict[str, int]:
@@ -246,7 +241,7 @@ class Stack:
 
     def apply(self, settings: Settings) -> None:
         """Takes over what may change live (``vmm.livesettings``); ConfigError if the vmm refuses."""
-        self.tell("vmm", {"settings": settings.as_map()})
+        self.tell("vmm", {"settings": settings.as_map()}, partial(setattr, self, "settings", settings))
         self.settings = settings
 
     def plug(self, cable: bool) -> None:
@@ -255,18 +250,15 @@ class Stack:
 
     def trace_fds(self) -> dict[str, int]:
         """Role -> descriptor of its trace buffer (``machine.trace``)."""
-        return {role: self._fds[f"trace-{role}"] for role in ROLES}
+        return {role: self.keeper.fd(role, "trace") for role in ROLES}
 
-    def tell(self, role: str, message: Message) -> None:
-        """Something to take over now (``machine.livecontrol``); ConfigError if the process refuses."""
+    def tell(self, role: str, message: Message, late: Late = None, seconds: float = ANSWER_SECONDS) -> None:
+        """Something to take over now (``machine.livecontrol``); errors, ``late``, ``seconds`` as ``Requests.tell``."""
         child = self._children[role]
         # Again and again: Python handles a signal that comes just before a sleep when the sleep ends, or with the next.
         remind = partial(signal.pidfd_send_signal, child.pidfd, SETTINGS_SIGNAL)
-        self.send(role, message)
-        remind()
-        answer = self._expect(child, "set", time.monotonic() + _ANSWER_SECONDS, remind)
-        if "refused" in answer:
-            raise ConfigError(str(answer["refused"]))
+        expect = partial(self._expect, child, "set", remind=remind)
+        self.requests.tell(role, message, late, seconds, partial(self.send, role), remind, expect)
 
     # -- end --------------------------------------------------------------------------------------------------
 
@@ -276,10 +268,7 @@ class Stack:
         if self.settings.profiling:
             remove_maps(self.pids.values())
         self._children = {}
-        self._unlink_semaphores()
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds = {}
+        self.keeper.close()
 
     def __enter__(self) -> Stack:
         try:
@@ -295,6 +284,8 @@ class Stack:
         self.close()
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    """The way of a foreign guest's memory from the vmm to vmapp (``machine.dma``)."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def _interrupted(*, started: bool) -> WorldswitchError:
+    """What a wait ends with when somebody has asked to stop."""
+    if started:
+        return StackError("the stack is ending")
+    return StartInterruptedError("the start was interrupted; everything is removed again")

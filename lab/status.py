@@ -17,6 +17,7 @@ from machine.lance.pci import PciConfig
 from machine.lance.state import LINK_UP
 from machine.layout import PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
 from machine.ports import LANCE_DEFAULT_BASE, LANCE_PORTS
+from machine.trouble import read_trouble
 from machine.world import REASONS
 
 if TYPE_CHECKING:  # it brings pyroute2 along, which takes 0.2 s to import
@@ -40,27 +41,40 @@ COUNTER_NAMES: Final = (*(counter.name for counter in COUNTERS), *DERIVED)
 
 OTHER_PORTS: Final = "other"  # the table's last entry: ports that found it full
 _HIGHEST_PORT: Final = 0xFFFF
+_LARGEST: Final = (1 << 64) - 1
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"at_ns", "counters", "ports", "world_switch_ns", "cable", "lance", "foreign"} of a running stack, plain values.
+    """{"at_ns", "counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "troubles"} of a running stack.
 
-    "at_ns" is when that was, by CLOCK_MONOTONIC: rates are per second of the time between two readings, not between
-    two questions. "lance" is the Lance's first port; "foreign" says that the guest is not ours.
+    All are plain values. "at_ns" is when that was, by CLOCK_MONOTONIC: rates are per second of the time between two
+    readings, not between two questions. "lance" is the Lance's first port; "foreign" says that the guest is not ours;
+    "troubles" are lines for the user.
     """
-    page = stack.counters["vmm"]
-    lance = PciConfig(stack.lance).io_base or LANCE_DEFAULT_BASE
-    counters = dict(read_all(stack.counters))
+    pages, words = stack.counters, stack.lance
+    page = pages["vmm"]
+    lance = PciConfig(words).io_base or LANCE_DEFAULT_BASE
+    counters = dict(read_all(pages))
     ports = ports_of(page)
     return {
         "at_ns": time.monotonic_ns(),
         "counters": counters | derive(counters, ports, lance),
         "ports": ports,
         "world_switch_ns": switch_times(page),
-        "cable": bool(stack.lance[LINK_UP]),
+        "cable": bool(words[LINK_UP]),
         "lance": lance,
         "foreign": stack.settings.foreign,
+        "troubles": _troubles(stack, page),
     }
+
+
+def _troubles(stack: Stack, page: memoryview) -> list[str]:
+    """What the user should know of: what a guest or client was refused, and pages that are not what they were."""
+    trouble, cut = read_trouble(page), stack.keeper.cut
+    lines = [] if trouble is None else [trouble]
+    if cut:
+        lines.append(f"a process has cut shared pages ({', '.join(cut)}): not all figures are right")
+    return lines
 
 
 def ports_of(page: memoryview) -> Ports:
@@ -82,7 +96,7 @@ def derive(counters: Mapping[str, int], ports: Ports, lance: int = LANCE_DEFAULT
     io_out = sum(port["writes"] for port in ports.values())
     switched = counters["switches_for_io"]
     traps = io_traps({"io_in": io_in, "io_out": io_out})
-    return {
+    found = {
         "io_in": io_in,
         "io_out": io_out,
         "io_switched": switched,
@@ -91,6 +105,8 @@ def derive(counters: Mapping[str, int], ports: Ports, lance: int = LANCE_DEFAULT
         "pic_accesses": _total(ports, lambda number: number in PIC_PORTS, ("reads", "writes")),
         "handled_in_vmm_ns": _total(ports, lambda number: number == rap or number not in others, ("ns",)),
     }
+    # The pages are the processes' own, and hold what they please: a sum must still fit into a message.
+    return {name: min(value, _LARGEST) for name, value in found.items()}
 
 
 def _total(ports: Ports, wanted: Callable[[int], bool], fields: tuple[str, ...]) -> int:

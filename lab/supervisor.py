@@ -7,7 +7,6 @@ supervisor that was killed leaves nothing that ``lab.recovery`` does not find.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import select
 import socket
@@ -15,28 +14,29 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from lab import processes, recovery, status
+from lab.clients import Clients
 from lab.foreign import foreign_guest
-from lab.livechange import CABLE, changed
+from lab.liveset import set_live
 from lab.rundir import Record, RunDirectory, state_of
 from lab.stack import Stack
 from lab.stops import StopRequests
-from lab.tracing.switch import serve_trace
+from lab.tracing.switch import TraceService
+from lab.voices import MUTED_SECONDS, Voices
+from machine.activity import note
 from machine.config import Settings
-from machine.control import Channel, Message
-from machine.errors import ControlError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
+from machine.control import Message
+from machine.errors import ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
 from machine.lance.registers import describe
 from machine.process import set_name
 from netbackend import namespaces
-from netbackend.pcapng import open_capture
+from netbackend.capturefile import open_capture
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
-from netbackend.topology import Network, build, set_link_rate
+from netbackend.topology import Network, build, left_of
 
 __all__ = ["Supervisor"]
 
 _PROCESS_NAME: Final = "worldswitch"
-_BACKLOG: Final = 8
-_MOST_CLIENTS: Final = 16
 
 Say = Callable[[str], None]
 
@@ -61,7 +61,7 @@ class Supervisor:
         self._record: Record = {}
         self._stack: Stack | None = None
         self._network: Network | None = None
-        self._clients: dict[int, Channel] = {}
+        self._tracing = TraceService()
 
     def run(self, claimed: Callable[[], None], up: Callable[[], None]) -> None:
         """Returns when somebody asked it to end. ``claimed`` is called when the name is its own, ``up`` at "go".
@@ -77,14 +77,15 @@ class Supervisor:
             claimed()
             try:
                 stack = self._start(undo)
-                listener = self._listen(undo)
+                clients = self._listen(undo)
                 self._note_running()
             except StartInterruptedError as error:
                 error.exit_status = self._stops.exit_status
                 raise
             up()
             self._stops.watch(None)
-            self._serve(stack, listener)
+            self._serve(stack, clients)
+            self._stops.check_usual()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[Stack]:
@@ -111,12 +112,13 @@ class Supervisor:
         if left is not None:
             if state_of(left) == "dead":
                 self._say(f"the supervisor of the last stack {self.settings.name!r} was killed: cleaning up after it")
-            recovery.clean(self.directory, left)
+            recovery.clean(self.directory, left, self._say)
             self.directory.forget()
         planned = [station.namespace for station in self.plan.stations.values()]
         for name in planned:
             if namespaces.identity(name) is not None:
                 raise StackError(f"network namespace {name} exists, and is not ours: `ip netns delete {name}`")
+        note("settings: %s", self.settings.as_map())
         self._record = {
             "state": "starting",
             "reason": None,
@@ -136,6 +138,7 @@ class Supervisor:
             capture = open_capture(settings.pcap)
             undo.callback(os.close, capture)
         network = self._network = undo.enter_context(build(self.plan, parse_rate(settings.link), self._note_network))
+        undo.callback(recovery.end_inhabitants, self.directory, self._record, self._say)  # while they can be found
         mac = bytes.fromhex(self.plan.guest.mac.replace(":", ""))
         foreign = None
         if settings.foreign:
@@ -161,76 +164,55 @@ class Supervisor:
         self._record["processes"] = {role: processes.identify(pid) for role, pid in self._stack.pids.items()}
         self.directory.save(self._record)
 
-    def _listen(self, undo: contextlib.ExitStack) -> socket.socket:
+    def _listen(self, undo: contextlib.ExitStack) -> Clients:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
         self.directory.socket.unlink(missing_ok=True)
         listener.bind(str(self.directory.socket))
-        listener.listen(_BACKLOG)
-        return listener
+        clients = Clients(listener)
+        undo.callback(clients.close)
+        note("answering at %s", self.directory.socket)
+        return clients
 
     # -- while it runs ----------------------------------------------------------------------------------------
 
-    def _serve(self, stack: Stack, listener: socket.socket) -> None:
-        """Sleeps until there is something to do; returns on a request to end."""
-        poll = select.poll()
-        roles = {stack.controls[role].fileno(): role for role in stack.controls}
-        for fd in (*self._stops.fds, *stack.pidfds.values(), *roles, listener.fileno()):
-            poll.register(fd, select.POLLIN)
+    def _serve(self, stack: Stack, clients: Clients) -> None:
+        """Sleeps until there is something to do; returns on a request to end, which is looked at in each round."""
+        stack.heed(self._stops.fds)
+        voices = Voices(stack.controls, stack.printed, self._say, stack.requests.hear)
         while True:
-            ready = [fd for fd, _ in poll.poll()]
+            ready = self._sleep(stack, clients, voices)
+            if ready.intersection(self._stops.fds):
+                return
             if stack.powered_off:
                 self._say(f"the guest is switched off: stack {self.settings.name!r} is down")
                 return
+            if ready.intersection(stack.pidfds.values()):
+                voices.finish()
             died = stack.died()
             if died is not None:
                 raise ProcessDiedError(f"{died}; stack {self.settings.name!r} is down")
+            clients.drop_silent()
             for fd in ready:
-                if fd in self._stops.fds:
-                    return
-                if fd in roles:
-                    self._hear(stack.controls[roles[fd]], roles[fd], poll)
-                elif fd == listener.fileno():
-                    self._accept(listener, poll)
-                elif fd in self._clients:
-                    self._serve_client(fd, stack, poll)
+                voices.read(fd)
+                clients.serve(fd, lambda request: self._answer(request, stack))
 
-    def _hear(self, control: Channel, role: str, poll: select.poll) -> None:
-        """A process says something of its own accord: only notices are of interest."""
-        try:
-            message = control.receive(0.0)
-        except ControlError:
-            message = None
-        if message is None:
-            poll.unregister(control.fileno())
-        elif message.get("event") == "notice":
-            self._say(f"{role}: {message.get('message')}")
-
-    def _accept(self, listener: socket.socket, poll: select.poll) -> None:
-        try:
-            connection, _ = listener.accept()
-        except OSError:  # the client is gone already
-            return
-        if len(self._clients) >= _MOST_CLIENTS:
-            connection.close()
-            return
-        self._clients[connection.fileno()] = Channel(connection)
-        poll.register(connection.fileno(), select.POLLIN)
-
-    def _serve_client(self, fd: int, stack: Stack, poll: select.poll) -> None:
-        """One request, one answer, end of the connection."""
-        poll.unregister(fd)
-        client = self._clients.pop(fd)
-        try:
-            request = client.receive(0.0)
-            if request is not None:
-                client.send(self._answer(request, stack))
-        except ControlError:
-            pass
-        finally:
-            client.close()
+    def _sleep(self, stack: Stack, clients: Clients, voices: Voices) -> set[int]:
+        """The descriptors that have something to say; perhaps none, when it is time to look at the clock."""
+        poll = select.poll()
+        for fd in (*self._stops.fds, *stack.pidfds.values(), *voices.fds, *clients.fds):
+            poll.register(fd, select.POLLIN)
+        waits = [seconds for seconds in (clients.seconds_left(),) if seconds is not None]
+        if voices.muted:
+            waits.append(MUTED_SECONDS)
+        return {fd for fd, _ in poll.poll(min(waits) * 1000 if waits else None)}
 
     def _answer(self, request: Message, stack: Stack) -> Message:
-        answers = {"status": self._measure, "set": self._change, "registers": self._registers, "trace": serve_trace}
+        answers = {
+            "status": self._measure,
+            "set": self._change,
+            "registers": self._registers,
+            "trace": self._tracing.serve,
+        }
         answer = answers.get(str(request.get("command")))
         try:
             if answer is None:
@@ -246,38 +228,45 @@ class Supervisor:
         return {"event": "registers", "text": describe(stack.lance)}
 
     def _change(self, request: Message, stack: Stack) -> Message:
-        """New settings, and the cable, while the stack runs (``lab.livechange``)."""
-        changes = request.get("changes", {})
-        settings = changed(self.settings, changes)
-        if settings.link != self.settings.link:
-            set_link_rate(self._record["network"], parse_rate(settings.link))
-            self._note_settings(dataclasses.replace(self.settings, link=settings.link))
-        if settings != stack.settings:
-            stack.apply(settings)
-            self._note_settings(settings)
-        if CABLE in changes:
-            stack.plug(bool(changes[CABLE]))
+        """New settings, and the cable, while the stack runs."""
+        network = self._record["network"]
+        settings = set_live(request, stack, self.settings, network, self._note_settings, self._try)
         return {"event": "set", "settings": settings.as_map()}
 
     def _note_settings(self, settings: Settings) -> None:
-        self.settings = settings
+        """The record first: if it cannot be written, nothing has been noted."""
+        note("settings: %s", settings.as_map())
+        self.directory.save(self._record | {"settings": settings.as_map()})
         self._record["settings"] = settings.as_map()
-        self.directory.save(self._record)
+        self.settings = settings
+        if self._stack is not None:
+            self._stack.settings = settings
+
+    def _try(self, function: Callable[..., object], *arguments: object) -> None:
+        """Something for which nobody waits: a failure is only said."""
+        try:
+            function(*arguments)
+        except WorldswitchError as error:
+            self._say(f"what runs may not be what `worldswitch status` shows: {error}")
 
     # -- end --------------------------------------------------------------------------------------------------
 
     def _leave(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """The last step: gives up the name. Whatever could not be removed keeps its record, for ``down``."""
-        for client in self._clients.values():
-            client.close()
+        reason = str(error) if isinstance(error, WorldswitchError) else f"a defect: {error!r}"
         if not self._record:  # never begun: any record there is an earlier supervisor's
             self.directory.release(keep_record=self.directory.recorded)
-        elif any(namespaces.identity(name) is not None for name in self._record["planned"]):
-            self.directory.release(keep_record=True)
+        elif left_of(self._record["network"], self._record["planned"]):
+            self._keep_record("unclean", reason)
         elif self._epitaph and self._record["state"] == "running" and error is not None:
-            reason = str(error) if isinstance(error, WorldswitchError) else f"a defect: {error!r}"
-            empty = {"state": "stopped", "reason": reason, "planned": [], "processes": {}}
-            self.directory.save(self._record | empty | {"network": {"namespaces": []}})
-            self.directory.release(keep_record=True)
+            self._record |= {"planned": [], "processes": {}, "network": {"namespaces": []}}
+            self._keep_record("stopped", reason)
         else:
             self.directory.release()
+
+    def _keep_record(self, state: str, reason: str) -> None:
+        """Gives up the name, but not the record; what it says already has to do if there is no room for more."""
+        try:
+            self.directory.save(self._record | {"state": state, "reason": reason})
+        finally:
+            self.directory.release(keep_record=True)

@@ -7,15 +7,18 @@ and nowhere else; a bad one raises ConfigError in one line.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from machine.boundedfile import read_bounded
+from machine.cpus import allowed_cpus, check_allowed, parse_cpus
 from machine.doorbell import DOORBELLS, check_sound
 from machine.errors import ConfigError
+from machine.stackname import LONGEST_CHOSEN, check_stack_name
+from machine.suggestion import did_you_mean
 
 __all__ = [
     "CHOICES",
@@ -24,6 +27,7 @@ __all__ = [
     "PROFILES",
     "Mode",
     "Settings",
+    "default_cpus",
     "load_file",
     "make_settings",
     "parse_value",
@@ -52,20 +56,13 @@ MODES: Final = {
 
 OPTIMISATIONS: Final = ("ports", "combining", "notification")
 
-_ONE_CPU: Final = (0,)
-_ALL_CPUS: Final = tuple(sorted(os.sched_getaffinity(0)))
-
+# What each profile bundles, but for the CPUs: see ``default_cpus``.
 PROFILES: Final[dict[str, dict[str, Any]]] = {
-    "paper": {"driver": "linux22", "doorbell": "eventfd", "cpus": _ONE_CPU, "posted": False, "linger_us": 0},
-    "fast": {
-        "driver": "napi",
-        "doorbell": "eventfd",
-        "cpus": _ALL_CPUS,
-        "posted": True,
-        "linger_us": 1000,
-        "combine_cap": 8,
-    },
+    "paper": {"driver": "linux22", "doorbell": "eventfd", "posted": False, "linger_us": 0},
+    "fast": {"driver": "napi", "doorbell": "eventfd", "posted": True, "linger_us": 1000, "combine_cap": 8},
 }
+
+_SPREADING: Final = "fast"  # the profile that takes every CPU there is; the others share one
 
 _DEFAULT_PROFILE: Final = "paper"
 
@@ -80,11 +77,18 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 _FILES: Final = ("pcap", "qemu", "kernel", "initrd", "disk", "socket")
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _ANY_TEXT: Final = re.compile(r"[^\0]+", re.DOTALL)
 _MEMORY: Final = re.compile(r"[1-9][0-9]{0,4}[MG]")
 _LARGEST_RAM_MIB: Final = 1024
+_LARGEST_FILE: Final = 65536  # bytes of a settings file; 40 settings fit into a few thousand
+_FILE_SECONDS: Final = 5.0  # how long a settings file that is a pipe may be silent
 _BOOLEANS: Final = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+
+
+def default_cpus(profile: str) -> tuple[int, ...]:
+    """The CPUs of a profile's stack if nobody names any: of those this process may use now, the first, or all."""
+    allowed = allowed_cpus()
+    return allowed if profile == _SPREADING else allowed[:1]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class Settings:
     driver: str = "linux22"
     link: str = "100mbit"
     doorbell: str = "eventfd"
-    cpus: tuple[int, ...] = _ONE_CPU
+    cpus: tuple[int, ...] = dataclasses.field(default_factory=lambda: default_cpus(_DEFAULT_PROFILE))
     posted: bool = False  # an OUT completes before its world switch: the device works while the guest runs on
     linger_us: int = 0  # how long a driver that polls, and vmapp, look for more work before they sleep
     moderation_us: int = 250  # a frame that arrives sooner after a world switch does not force another one
@@ -125,8 +129,8 @@ class Settings:
     def __post_init__(self) -> None:
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
-                raise ConfigError(f"unknown {key} {getattr(self, key)!r}: choose one of {', '.join(choices)}")
-        self._check_text("name", "use 1 to 20 of a-z, 0-9 and -, not - first", _NAME)
+                raise ConfigError(_unknown(key, getattr(self, key), choices))
+        check_stack_name(self.name, LONGEST_CHOSEN)
         self._check_text("link", "a link rate such as 100mbit", _ANY_TEXT)
         for key in _FILES:
             if getattr(self, key) is not None:
@@ -155,14 +159,17 @@ class Settings:
             raise ConfigError("hlt and probe_rounds are of the built-in guest")
 
     def _check_cpus(self) -> None:
-        missing = [cpu for cpu in self.cpus if cpu not in _ALL_CPUS]
-        if not self.cpus or missing:
-            here = ",".join(map(str, _ALL_CPUS))
-            raise ConfigError(f"bad cpus {','.join(map(str, self.cpus))!r}: this machine offers {here}")
+        """Whether they are CPUs at all.
+
+        A process that is pinned reads its stack's settings, too, so what it may use itself is no measure here:
+        ``make_settings`` asks that of whoever starts a stack.
+        """
+        if not self.cpus or any(type(cpu) is not int or cpu < 0 for cpu in self.cpus):
+            raise ConfigError(f"bad cpus {','.join(map(str, self.cpus))!r}: a list such as 0 or 0,1")
 
     def _check_optimisations(self) -> None:
         for key in OPTIMISATIONS:
-            if getattr(self, key) not in (None, True, False):
+            if getattr(self, key) is not None and not isinstance(getattr(self, key), bool):  # 0 == False, too
                 raise ConfigError(f"bad {key} {getattr(self, key)!r}: on or off")
         self._check_fraction("combine_decay")
 
@@ -173,7 +180,7 @@ class Settings:
 
     def _check_fraction(self, key: str) -> None:
         value = getattr(self, key)
-        if not isinstance(value, int | float) or not 0 <= value < 1:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
             raise ConfigError(f"bad {key} {value!r}: at least 0 and less than 1")
 
     def _check_integer(self, key: str, lowest: int, highest: int) -> None:
@@ -209,15 +216,10 @@ class Settings:
         return len(set(self.cpus)) == 1
 
 
-def _parse_cpus(value: Any) -> tuple[int, ...]:
-    try:
-        if isinstance(value, str):
-            return tuple(int(item) for item in value.split(","))
-        if not isinstance(value, list | tuple) or not all(type(item) is int for item in value):
-            raise TypeError
-        return tuple(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"bad cpus {value!r}: a list such as 0 or 0,1") from error
+def _unknown(key: str, value: object, choices: Collection[str]) -> str:
+    """One line on a word that is none of those to choose from, and what it may have been meant to be."""
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"unknown {key} {value!r}:{hint} choose one of {', '.join(choices)}"
 
 
 _KINDS: Final = {field.name: str(field.type).removesuffix(" | None") for field in dataclasses.fields(Settings)}
@@ -232,7 +234,7 @@ def parse_value(key: str, text: str) -> Any:
         if kind == "float":
             return float(text)
     except KeyError:
-        raise ConfigError(f"unknown setting {key!r}") from None
+        raise ConfigError(f"unknown setting {key!r}:{did_you_mean(key, _KINDS)}".rstrip(":")) from None
     except ValueError:
         raise ConfigError(f"bad {key} {text!r}: a number") from None
     return _parse_boolean(key, text) if kind == "bool" else text
@@ -247,12 +249,9 @@ def _parse_boolean(key: str, value: object) -> bool:
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, unchecked but for their names."""
+    """The settings in a TOML file, unchecked but for their names; ConfigError, one line, if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            record = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+        record = tomllib.loads(read_bounded(path, _LARGEST_FILE, _FILE_SECONDS).decode())
     except (ValueError, RecursionError) as error:  # more than TOMLDecodeError: numbers too long, nesting too deep
         raise ConfigError(f"{path} is not TOML: {error}") from error
     _check_names(record, f"{path}: ")
@@ -262,7 +261,8 @@ def load_file(path: Path) -> dict[str, Any]:
 def _check_names(record: Mapping[str, Any], where: str = "") -> None:
     unknown = sorted(set(record) - set(_KINDS))
     if unknown:
-        raise ConfigError(f"{where}unknown setting {unknown[0]!r}; known are {', '.join(sorted(_KINDS))}")
+        hint = did_you_mean(unknown[0], _KINDS)
+        raise ConfigError(f"{where}unknown setting {unknown[0]!r}:{hint} known are {', '.join(sorted(_KINDS))}")
 
 
 def make_settings(*layers: Mapping[str, Any]) -> Settings:
@@ -273,9 +273,10 @@ def make_settings(*layers: Mapping[str, Any]) -> Settings:
     _check_names(merged)
     profile = merged.get("profile", _DEFAULT_PROFILE)
     if not isinstance(profile, str) or profile not in PROFILES:
-        raise ConfigError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}")
-    complete = PROFILES[profile] | {"profile": profile} | merged
-    if "cpus" in complete:
-        complete["cpus"] = _parse_cpus(complete["cpus"])
+        raise ConfigError(_unknown("profile", profile, PROFILES))
+    complete = {"cpus": default_cpus(profile)} | PROFILES[profile] | {"profile": profile} | merged
+    complete["cpus"] = parse_cpus(complete["cpus"])
     flags = {key: _parse_boolean(key, value) for key, value in complete.items() if _KINDS.get(key) == "bool"}
-    return Settings(**complete | flags)
+    settings = Settings(**complete | flags)
+    check_allowed(settings.cpus)
+    return settings

@@ -13,11 +13,33 @@ import msgpack
 
 from machine.errors import ControlError
 
-__all__ = ["Channel", "Message"]
+__all__ = ["Channel", "Message", "pack", "unpack"]
 
 Message = dict[str, Any]
 
 _LARGEST: Final = 1 << 20  # a snapshot of everything is some 10 kB
+_SEND_SECONDS: Final = 5.0
+
+
+def pack(message: Message) -> bytes:
+    """The message as msgpack. ControlError, one line, for what msgpack cannot carry: integers beyond 64 bits, say.
+
+    Names of files may hold bytes that are no text; Python has them as lone surrogates (PEP 383), and they are sent as
+    those bytes.
+    """
+    try:
+        packed: bytes = msgpack.packb(message, unicode_errors="surrogateescape")
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ControlError(f"what cannot be carried in a message: {error}") from error
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """What ``pack`` has packed; ControlError if it is anything else."""
+    try:
+        return msgpack.unpackb(packed, unicode_errors="surrogateescape")
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # more than msgpack's own: bad timestamps
+        raise ControlError("it is not msgpack") from error
 
 
 class Channel:
@@ -41,10 +63,18 @@ class Channel:
         """The socket, for poll()."""
         return self._socket.fileno()
 
-    def send(self, message: Message) -> None:
-        """Sends one map; ControlError when the other end is gone."""
+    def send(self, message: Message, timeout: float = _SEND_SECONDS) -> None:
+        """Sends one map. ControlError when the other end is gone, or has not read what was sent earlier.
+
+        ``timeout``, in seconds: how long an end that does not read, a stopped process say, may keep its sender.
+        ControlError, too, for what msgpack cannot carry.
+        """
+        packed = pack(message)
+        self._socket.settimeout(timeout)
         try:
-            self._socket.send(msgpack.packb(message))
+            self._socket.send(packed)
+        except TimeoutError as error:
+            raise ControlError("the other end of the control connection does not read") from error
         except OSError as error:
             raise ControlError(f"the control connection is closed ({error.strerror})") from error
 
@@ -60,8 +90,8 @@ class Channel:
         if not packet:
             return None
         try:
-            message = msgpack.unpackb(packet)
-        except ValueError as error:
+            message = unpack(packet)
+        except ControlError as error:
             raise ControlError("a control message is not msgpack") from error
         if not isinstance(message, dict):
             raise ControlError("a control message is not a map")

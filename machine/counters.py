@@ -34,6 +34,7 @@ COUNTERS: Final[tuple[Counter, ...]] = (
     Counter("guest_tap_reads", GUEST, "frames read from the guest's network stack"),
     Counter("guest_tap_writes", GUEST, "frames handed to the guest's network stack"),
     Counter("guest_tx_ring_full", GUEST, "times the guest stopped reading its stack: no free TMD"),
+    Counter("guest_tx_too_long", GUEST, "frames of the guest's stack longer than its card can carry; dropped"),
     Counter("guest_rx_errors", GUEST, "frames the guest's driver refused"),
     Counter("rap_stores", GUEST, "RAP accesses that were plain memory accesses (no trap)"),
     Counter("idle_ns", GUEST, "time from HLT to the event that ended it"),

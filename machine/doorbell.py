@@ -5,11 +5,25 @@ after the store that it announces; ``wait()`` returns when it was rung, or earli
 looks at memory again. Four strategies, each the fastest somewhere:
 
 =========== ========================================= =====================================================
-signal      kill() / sigwaitinfo()                    the paper's world: traps and interrupts are signals
+signal      write() to a pipe / sigwaitinfo()         the paper's world: traps and interrupts are signals
 semaphore   sem_post() / sem_wait(), a futex          no system call when the sleeper is not asleep
 eventfd     write() / read() of a kernel counter      the quickest that sleeps, on one CPU
 spin        loads of the word, then an eventfd        the quickest across CPUs, at the cost of a busy CPU
 =========== ========================================= =====================================================
+
+**In hostile hands.** The guest holds what rings the vmm and what it is rung by, and may do anything with them. It can
+keep rings from itself, and so stop its own machine; vmm and vmapp go on, and hear whoever else speaks to them:
+
+* An eventfd is one open file description, O_NONBLOCK and the counter are the guest's as well. A wait that finds the
+  flag set sleeps in poll() instead, and looks again after a while, as the guest may have taken the ring. A ring that
+  finds the counter full is no ring: the owner's read returns without it. Where that write blocks (the flag is clear),
+  a signal ends it, and it counts as done; the vmm has its timer, and interrupts a vmapp that does not come back
+  (``vmm.hostirq``). ``poke()``, from a signal handler, asks before it writes: handlers that wait for the next signal
+  would starve their program.
+* A semaphore is memory. One that cannot count further is as good as rung. What glibc keeps beside the count is the
+  guest's to spoil, and glibc ends a process that finds it spoilt: that stack ends, in one line. Use another doorbell
+  for a guest that is not trusted with its own machine.
+* A pipe's ends are apart, and each writer has its own (``machine.signalpipe``).
 
 The ordering that each gives is argued in ``machine.ring``. Spin needs one thing more: the sleeper stores
 "I sleep" and then loads the word, the ringer stores the word and then loads "I sleep"; both need a full
@@ -20,6 +34,7 @@ from __future__ import annotations
 
 import os
 import platform
+import select
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +42,7 @@ from typing import Final, Protocol
 
 import posix_ipc
 
+from machine import signalpipe
 from machine.errors import ConfigError, UnsoundDoorbellError
 from machine.fence import make_fence
 
@@ -39,11 +55,13 @@ __all__ = [
     "SignalBell",
     "SpinBell",
     "check_sound",
+    "eventfd_ringer",
 ]
 
 DOORBELLS: Final = ("signal", "semaphore", "eventfd", "spin")
-BELL_SIGNAL: Final = signal.SIGRTMIN + 2  # glibc keeps the first two for itself
+BELL_SIGNAL: Final = signal.SIGWINCH  # merged, never lost, ignored by default; no process of ours has a terminal
 SPIN_LOADS: Final = 500  # the knee measured for a saturated channel: more loads gain nothing
+_WAITS_A_DRAIN: Final = 256  # honest ringers write a few bytes for each wait; the pipe holds 65536
 
 
 class Doorbell(Protocol):
@@ -59,8 +77,38 @@ class Doorbell(Protocol):
     def wait_either(self, first: tuple[memoryview, int, int], second: tuple[memoryview, int, int]) -> None:
         """Owner only: as wait(), for two (words, index, unwanted) that two different processes may change."""
 
-    def poke(self) -> None:
+    @property
+    def poke(self) -> Callable[[], object]:
         """Owner only, from a signal handler: makes the wait() in progress, or the next one, return."""
+
+
+_STOLEN_MS: Final = 50  # how long a ring that somebody else has taken from a shared eventfd may go unnoticed
+
+
+def eventfd_ringer(fd: int) -> Callable[[], None]:
+    """A function that adds 1 to eventfd ``fd``, and does not insist: its reader is awake if the counter is full."""
+    write = os.eventfd_write
+
+    def ring() -> None:
+        try:
+            write(fd, 1)
+        except (BlockingIOError, InterruptedError):
+            pass  # full: with O_NONBLOCK it says so; without, it waits until a signal comes
+
+    return ring
+
+
+def _careful_ringer(fd: int) -> Callable[[], None]:
+    """The same, but it asks first whether the counter is full: for signal handlers, and where nothing else is quick."""
+    room = select.poll()
+    room.register(fd, select.POLLOUT)
+    ring = eventfd_ringer(fd)
+
+    def poke() -> None:
+        if room.poll(0):
+            ring()
+
+    return poke
 
 
 def _sleep(fd: int) -> None:
@@ -68,16 +116,26 @@ def _sleep(fd: int) -> None:
         os.eventfd_read(fd)
     except InterruptedError:
         pass  # a signal handler has run, and may have changed what the caller waits for
+    except BlockingIOError:
+        _sleep_in_poll(fd)
+
+
+def _sleep_in_poll(fd: int) -> None:
+    """Waits on an eventfd that somebody has made non-blocking; the ring is left for the next wait to take."""
+    rung = select.poll()
+    rung.register(fd, select.POLLIN)
+    rung.poll(_STOLEN_MS)
 
 
 class EventfdBell:
     """A kernel counter: rings add up until the owner reads them, in one system call each."""
 
-    __slots__ = ("_fd", "ring")
+    __slots__ = ("_fd", "poke", "ring")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.ring: Callable[[], object] = partial(os.eventfd_write, fd, 1)
+        self.ring: Callable[[], object] = eventfd_ringer(fd)
+        self.poke: Callable[[], object] = _careful_ringer(fd)
 
     def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
         """Takes all rings so far; sleeps while there is none."""
@@ -85,24 +143,28 @@ class EventfdBell:
             os.eventfd_read(self._fd)
         except InterruptedError:
             pass  # a signal handler has run, and may have changed what the caller waits for
+        except BlockingIOError:
+            _sleep_in_poll(self._fd)
 
     def wait_either(self, _first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
         """The same: the counter says nothing of words."""
         _sleep(self._fd)
 
-    def poke(self) -> None:
-        """Rings itself."""
-        self.ring()
-
 
 class SemaphoreBell:
     """A POSIX semaphore. Rings that nobody waited for add up and make later waits return early."""
 
-    __slots__ = ("_semaphore", "ring")
+    __slots__ = ("_semaphore",)
 
     def __init__(self, semaphore: posix_ipc.Semaphore) -> None:
         self._semaphore = semaphore
-        self.ring: Callable[[], object] = semaphore.release
+
+    def ring(self) -> None:
+        """One more; a semaphore that cannot count further (SEM_VALUE_MAX) lets its owner through without."""
+        try:
+            self._semaphore.release()
+        except (OSError, posix_ipc.Error):
+            pass
 
     def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
         """Takes one ring; sleeps while there is none."""
@@ -121,27 +183,37 @@ class SemaphoreBell:
 
 
 class SignalBell:
-    """A queued real-time signal, blocked in the owner and taken with sigwaitinfo()."""
+    """A signal, blocked in the owner and taken with sigwaitinfo(); rung through a pipe (``machine.signalpipe``).
 
-    __slots__ = ("_signals", "ring")
+    ``fd``: the read end for its owner (``mine``), whose process must then ``own`` it; a write end for everybody else.
+    """
 
-    def __init__(self, pid: int) -> None:
-        self.ring: Callable[[], object] = partial(os.kill, pid, BELL_SIGNAL)
+    __slots__ = ("_fd", "_signals", "_waits", "poke", "ring")
+
+    def __init__(self, fd: int, *, mine: bool) -> None:
+        self._fd = fd
         self._signals = {BELL_SIGNAL}
-        if pid == os.getpid():
+        self._waits = 0
+        self.poke: Callable[[], object] = partial(signal.raise_signal, BELL_SIGNAL)
+        self.ring: Callable[[], object] = self.poke if mine else signalpipe.sender(fd)
+        if mine:
             signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
 
+    def own(self) -> None:
+        """Owner only, once it has its final user: rings reach this process from now on."""
+        signalpipe.own(self._fd, BELL_SIGNAL)
+
     def wait(self, _words: memoryview, _index: int, _unwanted: int) -> None:
-        """Takes one signal; sleeps while none is queued."""
+        """Takes the signal; sleeps while none is pending."""
         signal.sigwaitinfo(self._signals)
+        self._waits += 1
+        if self._waits == _WAITS_A_DRAIN:
+            self._waits = 0
+            signalpipe.drain(self._fd)
 
-    def wait_either(self, _first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
+    def wait_either(self, first: tuple[memoryview, int, int], _second: tuple[memoryview, int, int]) -> None:
         """The same: a signal says nothing of words."""
-        signal.sigwaitinfo(self._signals)
-
-    def poke(self) -> None:
-        """Signals itself; sigwaitinfo() takes it."""
-        self.ring()
+        self.wait(*first)
 
 
 class SpinBell:
@@ -151,7 +223,7 @@ class SpinBell:
     ``loads``: how often to look before sleeping; 0 where owner and ringer share a CPU and looking is vain.
     """
 
-    __slots__ = ("_fd", "_fence", "_flag_index", "_flag_page", "_flags", "_loads")
+    __slots__ = ("_fd", "_fence", "_flag_index", "_flag_page", "_flags", "_loads", "_write", "poke")
 
     def __init__(self, fd: int, flags: list[tuple[memoryview, int]], loads: int = SPIN_LOADS) -> None:
         self._fd = fd
@@ -159,16 +231,14 @@ class SpinBell:
         self._flag_page, self._flag_index = flags[0]
         self._loads = loads
         self._fence = make_fence()
+        self._write = eventfd_ringer(fd)
+        self.poke: Callable[[], object] = _careful_ringer(fd)  # ends the sleep, or the next one, whatever the flags say
 
     def ring(self) -> None:
         """Enters the kernel only if the owner's flag says that it sleeps."""
         self._fence()  # the word is out before the flag is read
         if self._flag_page[self._flag_index]:
-            os.eventfd_write(self._fd, 1)
-
-    def poke(self) -> None:
-        """Ends the sleep, or the next one, whatever the flags say."""
-        os.eventfd_write(self._fd, 1)
+            self._write()
 
     def wait(self, words: memoryview, index: int, unwanted: int) -> None:
         """Looks ``loads`` times, then sleeps with its flags up."""

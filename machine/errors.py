@@ -17,6 +17,7 @@ __all__ = [
     "PortRangeError",
     "ProcessDiedError",
     "SetupError",
+    "SignalledError",
     "StackError",
     "StartInterruptedError",
     "UnsoundDoorbellError",
@@ -56,6 +57,10 @@ class StartInterruptedError(WorldswitchError):
     """Somebody ended the stack while it was starting: by a signal, or by closing the terminal it was to report to."""
 
     exit_status = 130  # 128 + SIGINT, as a shell has it
+
+
+class SignalledError(WorldswitchError):
+    """A signal that is not how one ends a stack has ended it all the same, and in good order."""
 
 
 class ControlError(WorldswitchError):

@@ -39,6 +39,8 @@ __all__ = [
     "SWITCHES_THERE",
     "SWITCH_SAMPLE_COUNT",
     "TRAP_CANCEL",
+    "TROUBLE",
+    "TROUBLE_WORDS",
     "WORLD_BYTES",
 ]
 
@@ -61,6 +63,8 @@ WORLD_BYTES: Final = PAGE
 
 # counters: one page per process; the vmm's is followed by its port table and its last world-switch times.
 COUNTER_PAGE_BYTES: Final = 4 * PAGE
+TROUBLE: Final = 448  # word index of the text of machine.trouble, in UTF-8, in the vmm's page; far behind the counters
+TROUBLE_WORDS: Final = 32
 PORT_TABLE: Final = PAGE // 8  # word index of the first entry
 PORT_WORDS: Final = 4  # port + 1 (0: entry free), reads, writes, nanoseconds
 PORT_SLOTS: Final = PAGE // 8 // PORT_WORDS
@@ -68,4 +72,5 @@ SWITCH_SAMPLE_COUNT: Final = PAGE // 8  # a power of two
 SWITCHES_THERE: Final = 2 * PAGE // 8  # word index of the last times from the vmm to vmapp, ns
 SWITCHES_BACK: Final = 3 * PAGE // 8  # and of those from vmapp to the vmm; not where vmapp resumed the guest
 
+assert TROUBLE + TROUBLE_WORDS <= PORT_TABLE
 assert LANCE_OFFSET + 4 * STATE_WORDS <= WORLD_BYTES

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import itertools
 import struct
+import sys
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from machine.errors import LayoutError
 
@@ -35,6 +36,7 @@ __all__ = [
     "HOST_WORLD",
     "IDLE",
     "INTERRUPT",
+    "MOST_RECORDS",
     "POLL",
     "RECEIVE",
     "SELECT",
@@ -45,6 +47,7 @@ __all__ = [
     "TRACE_BYTES",
     "TRAP",
     "VMM_TRAP",
+    "Buffer",
     "Event",
     "Note",
     "Record",
@@ -59,6 +62,7 @@ _WORDS: Final = 4
 _FIRST: Final = 8  # word at which the records begin
 _CLAIMED: Final = 0
 TRACE_BYTES: Final = 8 * (_FIRST + CAPACITY * _WORDS)
+MOST_RECORDS: Final = 16 * CAPACITY  # what a collector keeps of one process: 128 MB, half a minute of the heaviest load
 _NEAR: Final = 16  # so many records may be unfinished, or claimed out of order: more than signals can nest
 
 _RECORD: Final = struct.Struct("=4Q")
@@ -164,32 +168,53 @@ def make_note(words: memoryview, lease: list[int], expired: Callable[[], None]) 
     return note
 
 
-class TraceReader:
-    """Reads a buffer, from the moment of its making on. ``lost``: records that were overwritten before a drain."""
+class Buffer(Protocol):
+    """A trace buffer as its collector sees it (``machine.shm.PageReader``)."""
 
-    def __init__(self, words: memoryview) -> None:
-        _check(words)
-        self._words = words
-        self._bytes = words.cast("B")
-        self._next = words[_CLAIMED] + 1
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """A copy of ``length`` bytes from ``offset`` on."""
+
+
+class TraceReader:
+    """Reads a buffer, from the moment of its making on. ``lost``: records that were overwritten before a drain.
+
+    The writer is not trusted: whatever it says of how far it is, no more than ``MOST_RECORDS`` are kept.
+    """
+
+    def __init__(self, buffer: Buffer) -> None:
+        if buffer.size < TRACE_BYTES:
+            raise LayoutError(f"a trace buffer needs {TRACE_BYTES} bytes")
+        self._buffer = buffer
+        self._next = self._claimed() + 1
         self._chunks: list[tuple[int, bytes]] = []  # number of the first record, and the records
+        self._kept = 0
         self.lost = 0
+
+    def _claimed(self) -> int:
+        """The number of the record that the writer began last."""
+        return int.from_bytes(self._buffer.read(8 * _CLAIMED, 8), sys.byteorder)
 
     def drain(self, *, last: bool = False) -> None:
         """Copies what is new, at the cost of the copy. ``last``: the writer has stopped, so all of it."""
-        claimed = self._words[_CLAIMED]
+        claimed = self._claimed()
         end = claimed + 1 if last else claimed + 1 - _NEAR
         begin = max(self._next, claimed + 1 + _NEAR - CAPACITY)
         if end <= self._next:
             return
-        self.lost += begin - self._next
+        first = min(end, max(begin, end - (MOST_RECORDS - self._kept)))
+        self.lost += first - self._next
         self._next = end
-        while begin < end:
-            place = begin & _MASK
-            count = min(end - begin, CAPACITY - place)
+        self._kept += end - first
+        while first < end:
+            place = first & _MASK
+            count = min(end - first, CAPACITY - place)
             start = 8 * _FIRST + place * _RECORD_BYTES
-            self._chunks.append((begin, bytes(self._bytes[start : start + count * _RECORD_BYTES])))
-            begin += count
+            self._chunks.append((first, self._buffer.read(start, count * _RECORD_BYTES)))
+            first += count
 
     def records(self) -> Iterator[Record]:
         """What the drains have copied, in the order of writing, that is of ending; torn records count as lost."""

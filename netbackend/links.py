@@ -178,7 +178,7 @@ def configure(connection: Session, name: str, **attributes: object) -> Link:
 
 
 def add_address(connection: Session, name: str, address: str, prefix_length: int) -> None:
-    """Gives link ``name`` an IPv4 address."""
+    """Gives link ``name`` an IPv4 or IPv6 address."""
     link = existing(connection, name)
     with reporting(f"give {name} the address {address}"):
         connection.addr("add", index=link.index, address=address, prefixlen=prefix_length)

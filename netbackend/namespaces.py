@@ -7,10 +7,8 @@ opened in there (TAPs, sockets) are the caller's at once.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import re
 import socket
 import struct
 from collections.abc import Callable
@@ -18,23 +16,35 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from machine.errors import ConfigError, NetworkError, StackError
+from machine.activity import note
+from machine.errors import NetworkError, StackError
+from machine.stackname import check_stack_name
+from netbackend import nsfiles
+from netbackend.libc import CLONE_NEWNET, MS_BIND, call, mount
+from netbackend.nsfiles import path
 from netbackend.refusal import refusal
 
-__all__ = ["NamespaceId", "check_stack_name", "create", "enter", "identity", "namespace_name", "path", "remove", "run"]
+__all__ = [
+    "NamespaceId",
+    "check_stack_name",
+    "create",
+    "enter",
+    "identity",
+    "is_ours",
+    "namespace_name",
+    "path",
+    "remove",
+    "run",
+    "run_in",
+]
 
 T = TypeVar("T")
 
 NamespaceId = tuple[int, int]
 """Device and inode number of a namespace: what tells it from a later one of the same name."""
 
-_DIRECTORY: Final = "/run/netns"
-_STACK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}[a-z0-9]|[a-z0-9]")
 
-# linux/sched.h, linux/mount.h, linux/sockios.h, linux/if.h
-_CLONE_NEWNET: Final = 0x40000000
-_MS_BIND: Final = 4096
-_MNT_DETACH: Final = 2
+# linux/sockios.h, linux/if.h
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
@@ -44,9 +54,25 @@ _THIS_THREAD: Final = "/proc/thread-self/ns/net"  # /proc/self would be the main
 
 # What a new namespace takes over from this machine, or from the kernel's defaults, and what every stack has instead.
 _SETTINGS: Final = (
-    # Nobody solicits routers or announces itself: an idle network is silent.
-    ("ipv6/conf/all/disable_ipv6", "1"),
-    ("ipv6/conf/default/disable_ipv6", "1"),
+    # IPv6 is on, and an idle network is silent all the same: nobody solicits routers, believes one or asks whether
+    # its address is taken (the plan sees to that; and an address in doubt cannot be used for a second or two). Groups
+    # are reported twice at once when they are joined, and not once more a second later.
+    *(
+        (f"ipv6/conf/{which}/{setting}", value)
+        for which in ("all", "default")
+        for setting, value in (
+            ("disable_ipv6", "0"),
+            ("addr_gen_mode", "0"),  # link-local addresses are made of the MAC (RFC 4291, appendix A)
+            ("use_tempaddr", "0"),
+            ("accept_ra", "0"),
+            ("autoconf", "0"),
+            ("router_solicitations", "0"),
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+            ("mldv1_unsolicited_report_interval", "1"),  # ms
+            ("mldv2_unsolicited_report_interval", "1"),
+        )
+    ),
     # Throughput must not depend on the machine's choice. Reno is built into every kernel, it is what the paper's
     # machines ran, and at round trips below 1 ms CUBIC behaves like it.
     ("ipv4/tcp_congestion_control", "reno"),
@@ -61,27 +87,15 @@ _SETTINGS: Final = (
 )
 
 
-def check_stack_name(name: str) -> str:
-    """``name`` itself if a stack may be called so; ConfigError otherwise."""
-    if not _STACK_NAME.fullmatch(name):
-        raise ConfigError(f"stack name {name!r}: use 1 to 32 of a-z, 0-9 and '-', no '-' at either end")
-    return name
-
-
 def namespace_name(stack: str, role: str) -> str:
     """Name of the namespace that machine ``role`` (guest, host, ...) has in ``stack``."""
     return f"ws-{check_stack_name(stack)}-{role}"
 
 
-def path(name: str) -> str:
-    """The file that holds namespace ``name``; opening it gives a descriptor for ``setns``."""
-    return f"{_DIRECTORY}/{name}"
-
-
-def identity(name: str) -> NamespaceId | None:
-    """Device and inode of namespace ``name``, None if there is none."""
+def identity(name: str, root: str = "") -> NamespaceId | None:
+    """Device and inode of namespace ``name``, None if there is none. ``root``: see ``enter``."""
     try:
-        status = os.stat(path(name))
+        status = os.stat(root + path(name))
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -92,7 +106,7 @@ def create(name: str) -> NamespaceId:
 
     Raises StackError if the name is taken, SetupError without privilege, NetworkError for anything else.
     """
-    _reserve(name)
+    nsfiles.reserve(name)
     try:
         _in_thread(lambda: _become(name))
         found = identity(name)
@@ -101,39 +115,53 @@ def create(name: str) -> NamespaceId:
         raise
     if found is None:
         raise NetworkError(f"network namespace {name} vanished while it was made")
+    note("made network namespace %s", name)
     return found
 
 
 def remove(name: str, made: NamespaceId | None = None) -> bool:
-    """Removes namespace ``name``; tells whether it was there. With ``made``, only if it is still that one.
+    """Removes namespace ``name``; tells whether it was there. With ``made``, only if it is still ours (``is_ours``).
 
     The kernel keeps a namespace for as long as a process lives in it or holds a descriptor of it.
     """
-    if made is not None and identity(name) != made:
+    if not is_ours(name, made) or not nsfiles.remove(name):
         return False
-    with suppress(OSError):  # EINVAL: a name whose namespace was never mounted, after an interrupted create
-        _call("umount2", path(name).encode(), _MNT_DETACH)
-    try:
-        os.unlink(path(name))
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise refusal(f"remove network namespace {name}", error.errno) from None
+    note("removed network namespace %s", name)
     return True
 
 
-def enter(name: str) -> None:
-    """Moves the calling thread into namespace ``name``; for a child process just before it execs a program."""
+def is_ours(name: str, made: NamespaceId | None) -> bool:
+    """Whether what has the name is what was made, and not somebody's later namespace. ``made`` None: whatever it is.
+
+    The file alone, on which nothing is mounted, or which is out of sight below another mount, is what was made too.
+    """
+    found = identity(name)
+    if found is None:
+        return nsfiles.is_mounted(name)
+    return made is None or found == made or not nsfiles.is_namespace(found[0])
+
+
+def enter(name: str, root: str = "") -> None:
+    """Moves the calling thread into namespace ``name``; for a child process just before it execs a program.
+
+    ``root``: the root directory to look from, as /proc/PID/root, for a namespace that was made in a mount namespace of
+    its maker's own (``unshare --mount``, a service with private mounts).
+    """
     try:
-        fd = os.open(path(name), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(root + path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise StackError(f"there is no network namespace {name}; is the stack up?") from None
     try:
-        _call("setns", fd, _CLONE_NEWNET)
-    except OSError as error:
-        raise refusal(f"enter network namespace {name}", error.errno) from None
+        _enter(fd, name)
     finally:
         os.close(fd)
+
+
+def _enter(fd: int, name: str) -> None:
+    try:
+        call("setns", fd, CLONE_NEWNET)
+    except OSError as error:
+        raise refusal(f"enter network namespace {name}", error.errno) from None
 
 
 def run(name: str, function: Callable[[], T]) -> T:
@@ -149,27 +177,26 @@ def run(name: str, function: Callable[[], T]) -> T:
     return _in_thread(inside)
 
 
+def run_in(fd: int, function: Callable[[], T]) -> T:
+    """``run``, for a namespace of which there is a descriptor and, for all the caller knows, no name."""
+
+    def inside() -> T:
+        _enter(fd, f"(descriptor {fd})")
+        return function()
+
+    return _in_thread(inside)
+
+
 def _in_thread(function: Callable[[], T]) -> T:
     with ThreadPoolExecutor(1, "namespace") as pool:
         return pool.submit(function).result()
 
 
-def _reserve(name: str) -> None:
-    """Makes the file that the namespace is mounted on. O_EXCL decides between two that want one name."""
-    try:
-        os.makedirs(_DIRECTORY, exist_ok=True)
-        os.close(os.open(path(name), os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
-    except FileExistsError:
-        raise StackError(f"network namespace {name} exists already; run `worldswitch down` first") from None
-    except OSError as error:
-        raise refusal(f"create network namespace {name}", error.errno) from None
-
-
 def _become(name: str) -> None:
     """Gives the calling thread a new namespace and mounts that on the reserved file."""
     try:
-        _call("unshare", _CLONE_NEWNET)
-        _call("mount", _THIS_THREAD.encode(), path(name).encode(), b"none", _MS_BIND, None)
+        call("unshare", CLONE_NEWNET)
+        mount(_THIS_THREAD, path(name), "none", MS_BIND)
         _apply_settings()
         _loopback_up()
     except OSError as error:
@@ -187,11 +214,3 @@ def _loopback_up() -> None:
         request = _IFREQ_FLAGS.pack(b"lo", 0)
         _, flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, _IFREQ_FLAGS.pack(b"lo", flags | _IFF_UP))
-
-
-def _call(function: str, *arguments: object) -> None:
-    """Calls ``function`` of the C library; OSError if it answers with a negative number."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, function)(*arguments) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -20,9 +20,12 @@ __all__ = [
     "BRIDGE",
     "DEFAULT_MTU",
     "HOST_TAP",
+    "LARGEST_MTU",
     "MAC_PREFIX",
     "NATIVE_PORT",
     "PREFIX_LENGTH",
+    "PREFIX_LENGTH_6",
+    "SMALLEST_MTU_6",
     "STATION_INTERFACE",
     "TAP_QUEUE_FRAMES",
     "WIRE",
@@ -32,7 +35,9 @@ __all__ = [
 
 MAC_PREFIX: Final = "02:57:53"  # locally administered, unicast
 PREFIX_LENGTH: Final = 24
+PREFIX_LENGTH_6: Final = 64
 DEFAULT_MTU: Final = 1500
+LARGEST_MTU: Final = 1500  # what a Lance can carry, VLAN tag or not
 TAP_QUEUE_FRAMES: Final = 4096  # frames that wait for a guest or vmapp; the kernel drops beyond (drivers/net/tun.c)
 
 BRIDGE: Final = "br0"
@@ -42,7 +47,9 @@ NATIVE_PORT: Final = "native0"
 STATION_INTERFACE: Final = "eth0"
 
 _SUBNET: Final = "198.18.0"  # RFC 2544: 198.18.0.0/15 is for benchmarks, never routed
-_MTU_LIMITS: Final = (68, 1500)  # RFC 791's smallest; what a Lance can carry
+_SUBNET_6: Final = "2001:2:"  # RFC 5180: 2001:2::/48 is the same for IPv6
+_SMALLEST_MTU: Final = 68  # RFC 791
+SMALLEST_MTU_6: Final = 1280  # RFC 8200; with less, Linux has no IPv6 on a link
 
 # Last byte of each MAC.
 _GUEST, _HOST, _PEER, _NATIVE, _HOST_TAP, _WIRE, _NATIVE_PORT = range(1, 8)
@@ -50,12 +57,16 @@ _GUEST, _HOST, _PEER, _NATIVE, _HOST_TAP, _WIRE, _NATIVE_PORT = range(1, 8)
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """A machine on the network: where its interface is and how it is reached (IPv4 address, no prefix length)."""
+    """A machine on the network: where its interface is and how it is reached (addresses without prefix length).
+
+    ``address``: IPv4. ``address6``: IPv6; besides, every interface has its link-local address, made of its MAC.
+    """
 
     namespace: str
     interface: str
     address: str
     mac: str
+    address6: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +79,8 @@ class NetworkPlan:
     def __post_init__(self) -> None:
         """ConfigError if the stack's name or the MTU won't do."""
         check_stack_name(self.stack)
-        lowest, highest = _MTU_LIMITS
-        if not lowest <= self.mtu <= highest:
-            raise ConfigError(f"MTU {self.mtu}: use {lowest} to {highest} bytes")
+        if not _SMALLEST_MTU <= self.mtu <= LARGEST_MTU:
+            raise ConfigError(f"MTU {self.mtu}: use {_SMALLEST_MTU} to {LARGEST_MTU} bytes")
 
     @property
     def guest(self) -> Station:
@@ -113,7 +123,8 @@ class NetworkPlan:
         return self._mac(_NATIVE_PORT)
 
     def _station(self, role: str, interface: str, number: int, mac: int) -> Station:
-        return Station(namespace_name(self.stack, role), interface, f"{_SUBNET}.{number}", self._mac(mac))
+        namespace = namespace_name(self.stack, role)
+        return Station(namespace, interface, f"{_SUBNET}.{number}", self._mac(mac), f"{_SUBNET_6}:{number}")
 
     def _mac(self, last: int) -> str:
         # Two bytes from the stack's name: captures of two stacks don't look alike.

@@ -19,7 +19,7 @@ from machine.errors import SetupError
 from netbackend.links import Link, Session, reporting
 from netbackend.rate import ETHERNET_OVERHEAD, MINIMUM_WIRE_FRAME, TokenBucket
 
-__all__ = ["shape"]
+__all__ = ["shape", "swallow"]
 
 _HANDLE: Final = 0x10000  # 1:
 _LINKLAYER_ETHERNET: Final = 1  # linux/pkt_sched.h
@@ -79,6 +79,14 @@ def shape(connection: Session, link: Link, rate: int | None) -> None:
             if rate is not None and error.code == errno.ENOENT:
                 raise SetupError("the kernel has no TBF (modprobe sch_tbf); or use link rate none") from None
             raise
+
+
+def swallow(connection: Session, link: Link) -> None:
+    """Has the kernel throw away whatever leaves through ``link``, until ``shape`` is told its rate."""
+    with reporting(f"silence {link.name}"):
+        message = _message(link)
+        message["attrs"] = [("TCA_KIND", "blackhole")]  # net/sched/sch_blackhole.c
+        _send(connection, message, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE)
 
 
 def _send(connection: Session, message: _TbfMessage, kind: int, flags: int) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "check_interface_name",
     "disable_host_interrupts",
     "enable_host_interrupts",
+    "interface_of",
     "keep",
     "open_tap",
 ]
@@ -34,6 +35,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # no '%': the kernel t
 # linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETPERSIST: Final = 0x400454CB
+_TUNGETIFF: Final = 0x800454D2
+_SIOCGSKNS: Final = 0x894C  # linux/sockios.h; of a TAP since Linux 5.0
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
@@ -75,6 +78,20 @@ def keep(fd: int, kept: bool) -> None:
         raise refusal("change how long the TAP lives", error.errno) from None
 
 
+def interface_of(fd: int) -> tuple[str, int]:
+    """The name of the TAP's interface, and a new descriptor of the network namespace that it is in.
+
+    For whoever has inherited ``fd`` and lives elsewhere. Needs privilege; SetupError without, NetworkError if ``fd``
+    is not a TAP.
+    """
+    try:
+        name, _ = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
+        namespace = fcntl.ioctl(fd, _SIOCGSKNS)
+    except OSError as error:
+        raise refusal("find the TAP's interface", error.errno) from None
+    return name.rstrip(b"\0").decode("ascii", "replace"), namespace
+
+
 def _open_device(flags: int) -> int:
     try:
         return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC | flags)
@@ -107,11 +124,46 @@ def enable_host_interrupts(fd: int, pid: int, signal_number: int = signal.SIGIO)
         # named the right one, frames raise SIGURG, which a process ignores by default; SIGIO would end the caller.
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
-        fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
+        _set_owner(fd, pid)
         fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
     except OSError as error:
         disable_host_interrupts(fd)
         raise NetworkError(f"no signals from the TAP to process {pid}: {error.strerror}") from None
+
+
+def _set_owner(fd: int, pid: int) -> None:
+    """F_SETOWN with the rights of the user of process ``pid``; OSError if the kernel won't.
+
+    The kernel sends the signal with the rights of whoever has set the owner, and drops it in silence where those do not
+    suffice (``sigio_perm`` in fs/fcntl.c). Root's do, but a user namespace's root is not root: there nobody but the
+    process's own user may signal it. So a child that has become that user sets the owner.
+    """
+    user = _user_of(pid)
+    if user == os.getuid() == os.geteuid():
+        fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
+        return
+    child = os.fork()
+    if child == 0:
+        failure = errno.EPERM
+        try:
+            os.setresuid(user, user, user)
+            fcntl.fcntl(fd, fcntl.F_SETOWN, pid)
+            failure = 0
+        except OSError as error:
+            failure = error.errno or failure
+        finally:
+            os._exit(failure)
+    failure = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if failure:
+        raise OSError(failure, os.strerror(failure))
+
+
+def _user_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("Uid:"))
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
 
 
 def disable_host_interrupts(fd: int) -> None:

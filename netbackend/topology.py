@@ -7,19 +7,23 @@ values, so that any later process removes that and nothing else.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from machine.errors import StackError
-from netbackend import links, namespaces
+from netbackend import links, muting, namespaces
 from netbackend.links import LinkStatistics, Session
+from netbackend.mtuguard import MtuGuard
 from netbackend.plan import (
     BRIDGE,
     HOST_TAP,
+    LARGEST_MTU,
     NATIVE_PORT,
     PREFIX_LENGTH,
+    PREFIX_LENGTH_6,
+    SMALLEST_MTU_6,
     STATION_INTERFACE,
     TAP_QUEUE_FRAMES,
     WIRE,
@@ -29,7 +33,7 @@ from netbackend.plan import (
 from netbackend.shaping import shape
 from netbackend.tap import keep, open_tap
 
-__all__ = ["Network", "NetworkPlan", "Record", "build", "link_statistics", "remove", "set_link_rate"]
+__all__ = ["Network", "NetworkPlan", "Record", "build", "left_of", "link_statistics", "remove", "set_link_rate"]
 
 Record: TypeAlias = dict[str, Any]
 """{"stack": name, "namespaces": [entry, ...]}; an entry: {"role", "name", "device", "inode", "links": [link, ...]};
@@ -52,6 +56,7 @@ class Network:
         self.host_tap = -1
         self.record: Record = {"stack": plan.stack, "namespaces": []}
         self._save = save
+        self._guard: MtuGuard | None = None
 
     def __enter__(self) -> Network:
         return self
@@ -63,7 +68,9 @@ class Network:
         """Removes all of it; harmless the second time."""
         with ExitStack() as stack:
             stack.callback(remove, self.record)
-            self.close_taps()
+            stack.callback(self.close_taps)
+            if self._guard is not None:
+                self._guard.close()
 
     def close_taps(self) -> None:
         """Gives up this process's descriptors of the TAPs, once whoever plays the machines has inherited them."""
@@ -101,7 +108,12 @@ class Network:
         namespaces.run(plan.guest.namespace, self._make_guest)
         for role in ("peer", "native"):
             namespaces.run(plan.stations[role].namespace, partial(self._make_station, role))
+        muting.await_reports()
+        for station in plan.stations.values():
+            namespaces.run(station.namespace, partial(_speak, station))
         set_link_rate(self.record, link_rate)
+        guest = plan.guest
+        self._guard = namespaces.run(guest.namespace, lambda: MtuGuard(guest.interface, LARGEST_MTU))
 
     def _add_namespace(self, role: str, name: str) -> None:
         device, inode = namespaces.create(name)
@@ -112,16 +124,18 @@ class Network:
         plan = self.plan
         with links.session() as connection:
             links.add_bridge(connection, BRIDGE, plan.host.mac)
-            self._settle(connection, "host", BRIDGE, mtu=plan.mtu)
-            links.add_address(connection, BRIDGE, plan.host.address, PREFIX_LENGTH)
             self.host_tap = open_tap(HOST_TAP)
             self._add_veth(connection, WIRE, plan.wire_mac, plan.peer)
             self._add_veth(connection, NATIVE_PORT, plan.native_port_mac, plan.native)
             master = links.existing(connection, BRIDGE).index
             tap = {"address": plan.host_tap_mac, "mtu": plan.mtu, "txqlen": TAP_QUEUE_FRAMES}
+            for port in (HOST_TAP, WIRE, NATIVE_PORT):
+                muting.without_ipv6(port)
             self._settle(connection, "host", HOST_TAP, master=master, **tap)
             for port in (WIRE, NATIVE_PORT):
                 self._settle(connection, "host", port, master=master)
+            # Last: a bridge without a port that is up has no carrier, and what it says then counts as lost.
+            self._settle_station(connection, "host", mtu=plan.mtu)
 
     def _add_veth(self, connection: Session, name: str, mac: str, station: Station) -> None:
         fd = os.open(namespaces.path(station.namespace), os.O_RDONLY | os.O_CLOEXEC)
@@ -137,8 +151,16 @@ class Network:
     def _make_station(self, role: str, **attributes: object) -> None:
         station = self.plan.stations[role]
         with links.session() as connection:
-            self._settle(connection, role, station.interface, address=station.mac, mtu=self.plan.mtu, **attributes)
-            links.add_address(connection, station.interface, station.address, PREFIX_LENGTH)
+            self._settle_station(connection, role, address=station.mac, mtu=self.plan.mtu, **attributes)
+
+    def _settle_station(self, connection: Session, role: str, **attributes: object) -> None:
+        """A station's interface with its addresses; it says nothing yet."""
+        station = self.plan.stations[role]
+        muting.mute(connection, station.interface)
+        self._settle(connection, role, station.interface, **attributes)
+        links.add_address(connection, station.interface, station.address, PREFIX_LENGTH)
+        if self.plan.mtu >= SMALLEST_MTU_6 and muting.has_ipv6():
+            links.add_address(connection, station.interface, station.address6, PREFIX_LENGTH_6)
 
     def _settle(self, connection: Session, role: str, name: str, **attributes: object) -> None:
         """Configures a link that has just been made in the namespace of ``role``, and enters it into the record."""
@@ -147,6 +169,11 @@ class Network:
         entry = _entry(self.record, role)
         entry["links"].append({"name": name, "index": link.index, "kind": link.kind, "mac": link.mac})
         self._save(self.record)
+
+
+def _speak(station: Station) -> None:
+    with links.session() as connection:
+        muting.unmute(connection, station.interface)
 
 
 def build(plan: NetworkPlan, link_rate: int | None, save: Callable[[Record], None] = lambda _: None) -> Network:
@@ -171,6 +198,15 @@ def remove(record: Record) -> None:
     with ExitStack() as stack:
         for entry in _entries(record):
             stack.callback(_remove_namespace, entry)
+
+
+def left_of(record: Record, planned: Iterable[str]) -> dict[str, namespaces.NamespaceId | None]:
+    """Those of the ``planned`` namespaces that are still there and ours: name -> what it was when it was made.
+
+    One that is not in the record was made, but its maker did not live to enter it: None.
+    """
+    made = {entry["name"]: _identity(entry) for entry in _entries(record)}
+    return {name: made.get(name) for name in planned if namespaces.is_ours(name, made.get(name))}
 
 
 def set_link_rate(record: Record, link_rate: int | None) -> None:
@@ -213,8 +249,6 @@ def _run_in(record: Record, role: str, function: Callable[[], None]) -> None:
 
 def _remove_namespace(entry: Record) -> None:
     """Deletes the links first: whoever still lives in the namespace would otherwise keep them."""
-    if namespaces.identity(entry["name"]) != _identity(entry):
-        return
 
     def delete_links() -> None:
         with links.session() as connection:
@@ -222,7 +256,11 @@ def _remove_namespace(entry: Record) -> None:
                 links.delete(connection, links.Link(**recorded))
 
     try:
-        namespaces.run(entry["name"], delete_links)
+        if namespaces.identity(entry["name"]) == _identity(entry):
+            namespaces.run(entry["name"], delete_links)
+    except StackError:  # somebody has removed its name since: `ip netns delete`
+        if namespaces.identity(entry["name"]) == _identity(entry):
+            raise
     finally:
         namespaces.remove(entry["name"], _identity(entry))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,16 @@ SHM_PREFIXES = ("worldswitch", "ws-", "sem.worldswitch", "sem.ws-")
 TOKEN = "WORLDSWITCH_TEST_TOKEN"
 GRACE_S = 2.0
 """How long what a test has asked to end may take to be gone."""
+
+
+def pytest_configure() -> None:
+    """What the tests start has default dispositions, also under nohup or behind a shell's ``&``.
+
+    An ignored signal is inherited by every program; a caught one, even if the handler does nothing, by none.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def why_not_integration() -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
+from machine import signalpipe
 from machine.dma import DmaChannel
 from machine.lance.regfile import RegisterFile
-from machine.launch import Station, run_role
+from machine.launch import IRQ_SIGNAL, Station, run_role
 from machine.memory import GuestMemory
 from machine.seams import Tracer
+from machine.wiring import interrupt
 from netbackend.pcapng import PcapngWriter
 from vmapp.capture import Capture
 from vmapp.dmawindows import DmaWindows
@@ -21,7 +24,13 @@ from vmapp.tracepoints import trace_points
 __all__ = ["main"]
 
 
+def _take_interrupts(fd: int) -> None:
+    """The vmm's signal needs no answer: it is there to end the system call that vmapp may be held up in."""
+    signal.signal(IRQ_SIGNAL, lambda *_: signalpipe.drain(fd))
+
+
 def _prepare(station: Station) -> Callable[[], None]:
+    _take_interrupts(station.fds[interrupt("vmapp")])
     registers = RegisterFile(station.lance)
     port = TapPort(station.fds["tap"], station.counters)
     memory = GuestMemory(station.ram)

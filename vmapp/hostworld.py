@@ -19,7 +19,9 @@ from machine.lance.regfile import EFFECT_TRANSMIT, RegisterFile
 from machine.lance.state import CSR, IRQ_LEVEL
 from machine.launch import Station
 from machine.ring import KIND_IN, unpack_key
+from machine.tapend import TAP_FAILED, gone
 from vmapp.lance.engine import LanceEngine
+from vmapp.lance.port import HOST
 
 __all__ = ["HostWorld"]
 
@@ -49,11 +51,12 @@ _IO: Final = world.REASON_IO
 _MOST_ROUNDS: Final = 1000  # of both directions before the vmm gets the processor back, come what may
 _FIRST_POLL_MS: Final = 2  # the chip looks for TMDs every 1.97 ms (CSR47 = 0) ...
 _LONGEST_POLL_MS: Final = 64  # ... but an idle one that keeps finding none looks less often, to stay idle
+_TAP_CHECK_NS: Final = 1_000_000_000  # how often to ask whether the TAP is still there when nothing else would tell
 _PATIENCE_NS: Final = 200_000_000  # how long frames wait in the TAP for a free RMD before they count as missed
 
 
 class HostWorld:
-    """The vmapp process's work. ``tap_fd``: the host TAP, non-blocking."""
+    """The vmapp process's work. ``station.fds["tap"]``: the host TAP, non-blocking."""
 
     def __init__(
         self, station: Station, registers: RegisterFile, engine: LanceEngine, remap: Callable[[], int] = lambda: 0
@@ -77,6 +80,9 @@ class HostWorld:
         self._both = select.poll()
         self._both.register(station.fds["tap"], select.POLLIN)
         self._both.register(self._kick_fd, select.POLLIN)
+        self._tap_failed = select.poll()
+        self._tap_failed.register(station.fds["tap"], 0)  # POLLERR and POLLHUP are reported unasked
+        self._tap_checked = 0  # when the TAP was last asked whether it is still there, ns
         self._linger_ns = station.settings.linger_us * 1000
         self._refused_since = 0  # when a frame first found no free RMD, ns; 0: none waits
 
@@ -107,6 +113,8 @@ class HostWorld:
                 else:
                     self._engine.poll()
                 self._linger(record)
+                if entered - self._tap_checked > _TAP_CHECK_NS:
+                    self._check_tap(entered)
             record[_LEFT_NS] = left = monotonic_ns()
             counters[_HOST_NS] = spent = spent + left - entered
             slot = record[_SLOT]
@@ -120,6 +128,12 @@ class HostWorld:
                 record[_WORLD] = _VMM
                 gate[slot] = ring.COMPLETE
                 ring_guest()
+
+    def _check_tap(self, now: int) -> None:
+        """Ends vmapp if the TAP was deleted: with notification, an idle stack would never ask for a frame again."""
+        self._tap_checked = now
+        if self._tap_failed.poll(0):
+            raise gone(HOST)
 
     def _linger(self, record: memoryview) -> None:
         """Both directions in turn while there is work, no interrupt is due, and the guest waits for nothing.
@@ -192,10 +206,15 @@ class HostWorld:
         self._bound.clear()
 
     def _take_frames(self) -> int:
-        """Receives; frames without a free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed."""
+        """Receives; frames without a free RMD stay in the TAP for a while, as in the chip's FIFO, then are missed.
+
+        So do those that come while the guest has the chip suspended. That takes a driver as long as a few register
+        accesses, on a PC too short for a frame to be lost; here an access is a thousand times as long.
+        """
         engine = self._engine
-        taken = engine.receive()
-        if taken or not engine.receive_behind or not engine.listening:  # else no RMD was there
+        suspended = engine.suspended
+        taken = 0 if suspended else engine.receive()
+        if not suspended and (taken or not engine.receive_behind or not engine.listening):  # else no RMD was there
             self._refused_since = self._world[_FRAMES_HELD] = 0
             if taken and engine.receive_behind and self.tap_events.poll(0, 1):
                 self._world[_FRAMES_WAIT] = self._world[_FRAMES_HELD] = 1  # nobody else will say so
@@ -249,4 +268,6 @@ class HostWorld:
         self._counters[_SELECT_NS] += monotonic_ns() - started
         if not ready and self._refused_since:
             self._take_frames()
+        if any(event & TAP_FAILED for _, event in ready):
+            raise gone(HOST)
         return ready

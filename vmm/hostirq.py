@@ -34,7 +34,9 @@ class HostInterrupts:
         "_bell",
         "_counters",
         "_deferred_at",
+        "_hurry_vmapp",
         "_idle",
+        "_last_left",
         "_moderation_ns",
         "_period",
         "_ticking",
@@ -57,6 +59,8 @@ class HostInterrupts:
         self._moderation_ns = station.settings.moderation_us * 1000
         self._ticking = False
         self._idle = False
+        self._hurry_vmapp = station.interrupts["vmapp"]
+        self._last_left = -1  # when vmapp had last given the processor back, as of a tick in the host world
         self._deferred_at = 0  # when vmapp gave the processor back, before the frame came
         self.away = False  # the monitor has left for the host world and has not taken up its work again
         self.deferred = False  # a frame has waited since a switch that was too near to force another one for it
@@ -93,12 +97,31 @@ class HostInterrupts:
             self._ticking = False
             signal.setitimer(signal.ITIMER_REAL, 0)
             return
+        if self.away:
+            self._see_to_vmapp()
         self.pending = self.tick = True
         self._bell.poke()
 
+    def _see_to_vmapp(self) -> None:
+        """Interrupts a vmapp that has been in the host world since the last tick.
+
+        It may be that the guest holds it there: vmapp wakes the guest itself (``machine.world``), by an eventfd that
+        the guest holds as well, and that it can fill just before the write. A signal ends that write.
+        """
+        left = self._world[LEFT_NS]
+        if left == self._last_left:
+            self._hurry_vmapp()
+        self._last_left = left
+
     def _on_settings(self, _number: int, _frame: FrameType | None) -> None:
         self.pending = self.settings = True
+        if self._world[WORLD] == HOST_WORLD:
+            self._hurry_vmapp()  # an idle guest has no ticks to see to it, and settings wait for the VMM world
         self._bell.poke()
+
+    def begin(self) -> None:
+        """The guest runs for the first time: the timer starts, wherever the guest's HLT will wait."""
+        self._start_timer()
 
     def pause(self) -> None:
         """The guest is idle in the host world: vmapp sleeps in select() and needs nobody to tell it of frames."""

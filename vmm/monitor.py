@@ -6,14 +6,14 @@ it sleeps on its doorbell and the guest has the processor.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
 from machine import ring, world
 from machine.counters import VMM, indices
-from machine.launch import IRQ_SIGNAL, Station
+from machine.doorbell import eventfd_ringer
+from machine.launch import Station
 from machine.layout import INTERRUPT_MAILBOX, TRAP_CANCEL
 from machine.ring import COMPLETE, KIND_HLT, POSTED, RING_WORDS, SLOT_WORDS
 from vmm.combining import SendCombining
@@ -52,8 +52,8 @@ class Monitor:
         self._counters = station.counters
         self._bell = station.bells["vmm"]
         self._ring_guest = station.bells["guest"].ring
-        self._guest_pid = station.pids["guest"]
-        self._wake_fd = station.fds["wake"]
+        self._interrupt_guest = station.interrupts["guest"]
+        self._wake_guest = eventfd_ringer(station.fds["wake"])
         self._posted = station.settings.posted
         self._dispatcher = dispatcher
         self._bound = dispatcher.bound
@@ -69,6 +69,7 @@ class Monitor:
     def run(self) -> None:
         """Serves the guest for ever; the supervisor ends it."""
         gate, wait, host = self._gate, self._bell.wait, self._host
+        host.begin()
         while True:
             base = self._base
             state = gate[base]
@@ -159,7 +160,7 @@ class Monitor:
         self._base = self._switch.next_slot = following
         gate[base] = COMPLETE
         if gate[following] != POSTED:
-            os.eventfd_write(self._wake_fd, 1)
+            self._wake_guest()
 
     def _halt_here(self, gate: memoryview, following: int) -> None:
         """HLT as the paper measures it (section 3.5): the processor halts in the vmm until a hardware interrupt."""
@@ -185,7 +186,7 @@ class Monitor:
         gate[INTERRUPT_MAILBOX] = self._pic.acknowledge() + 1
         self._counters[_RAISED] += 1
         if gate[self._base] != POSTED:  # the guest is running, not waiting for a trap: interrupt it
-            os.kill(self._guest_pid, IRQ_SIGNAL)
+            self._interrupt_guest()
 
     def _attend(self) -> None:
         """A host interrupt in the VMM world: the host world gets the processor (paper section 2.0)."""

@@ -5,13 +5,13 @@ While vmapp runs, the vmm waits, and the other way round. The record that passes
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
 from machine import world
 from machine.counters import VMM, indices
+from machine.doorbell import eventfd_ringer
 from machine.lance.state import IRQ_LEVEL
 from machine.launch import Station
 from machine.layout import SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
@@ -50,7 +50,7 @@ def _nothing(_slot: int) -> None:
 class WorldSwitch:
     """Carries control to vmapp and back, counts and times it, and takes the Lance's INTA# line along.
 
-    ``kick_fd``: the eventfd that ends vmapp's select() for an idle guest.
+    The eventfd "kick" ends vmapp's select() for an idle guest.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class WorldSwitch:
         "_counters",
         "_counts",
         "_host",
-        "_kick_fd",
+        "_kick",
         "_lance",
         "_pic",
         "_pic_line",
@@ -84,7 +84,7 @@ class WorldSwitch:
         self._bell = station.bells["vmm"]
         self._wait = self._bell.wait
         self._ring_vmapp = station.bells["vmapp"].ring
-        self._kick_fd = station.fds["kick"]
+        self._kick = eventfd_ringer(station.fds["kick"])
         self._pic = pic
         self._combining = combining
         self._host = host
@@ -159,7 +159,7 @@ class WorldSwitch:
             if kicked:
                 self._wait(record, _WORLD, _HOST)
             elif state == POSTED or self._host.pending:
-                os.eventfd_write(self._kick_fd, 1)
+                self._kick()
                 kicked = True
             else:
                 self._bell.wait_either((record, _WORLD, _HOST), (gate, next_state, state))

@@ -6,11 +6,13 @@ handler. The kernel adds five accesses to the 8259 pair around each handler (``g
 
 from __future__ import annotations
 
-import select
+from itertools import count
 from typing import Final
 
+from guest.card import Card
 from guest.cpu import Cpu
 from guest.drivers.pcnet import Pcnet
+from guest.events import Events
 from machine.lance.bits import CSR0_ERR, CSR0_INEA, CSR0_INIT, CSR0_RINT, CSR0_STOP, CSR0_STRT, CSR0_TDMD, CSR0_TINT
 
 __all__ = ["LOG_RX", "LOG_TX", "Linux22"]
@@ -24,23 +26,34 @@ _NOT_ACKNOWLEDGED: Final = CSR0_INEA | CSR0_TDMD | CSR0_STOP | CSR0_STRT | CSR0_
 _ACKNOWLEDGE_MASK: Final = 0xFFFF & ~_NOT_ACKNOWLEDGED
 _LEAVE: Final = 0x7940  # clears BABL, CERR, MISS, MERR, IDON; INEA on
 _MAX_INTERRUPT_WORK: Final = 20
+_TURNS: Final = 64  # of the loop between two looks at the clock, and so at the kernel; a power of two
 
 
 class Linux22:
-    """``stack_events``: polls wake descriptor and stack; ``chip_events``: the wake descriptor alone."""
+    """``stack_events``: polls wake descriptor and stack; ``chip_events``: the wake descriptor alone.
 
-    def __init__(self, chip: Pcnet, stack_events: select.poll, chip_events: select.poll) -> None:
+    ``card``: what the guest's kernel wants of the chip; None: nothing but what ``open`` has been told.
+    """
+
+    def __init__(self, chip: Pcnet, stack_events: Events, chip_events: Events, card: Card | None = None) -> None:
         self._chip = chip
+        self._card = Card(chip) if card is None else card
         self._stack_events = stack_events
         self._chip_events = chip_events
 
     def run(self) -> None:
         """The idle loop: sends what the stack has, one kick a frame, and halts when it has nothing."""
-        chip, cpu = self._chip, self._chip.cpu
+        chip, cpu, card = self._chip, self._chip.cpu, self._card
         last = chip.tx_size - 1  # the driver keeps one descriptor free
-        while True:
+        for turn in count():
             cpu.cli()
-            if chip.tx_used >= last:
+            if not turn % _TURNS:
+                card.look_if_due()
+            if card.wanted is not None:
+                card.apply()
+            if not chip.up:
+                cpu.hlt(self._chip_events)  # frames stay in the stack, as in a queue that has been stopped
+            elif chip.tx_used >= last:
                 chip.note_ring_full()
                 cpu.hlt(self._chip_events)
             elif chip.queue_from_stack():

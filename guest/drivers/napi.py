@@ -8,11 +8,13 @@ transmit interrupts to descriptors that ask for one, and only a filling ring ask
 from __future__ import annotations
 
 import os
-import select
+from itertools import count
 from time import monotonic_ns
 from typing import Final
 
+from guest.card import Card
 from guest.drivers.pcnet import Pcnet
+from guest.events import Events
 from machine.fence import make_fence
 from machine.lance.bits import (
     CSR0_CAUSES,
@@ -32,16 +34,22 @@ _SEND: Final = CSR0_INEA | CSR0_TDMD
 _BATCH: Final = 32  # frames between two kicks: the chip starts while the driver goes on reading
 _NOTICE_NS: Final = 20_000  # how soon a chip that lingers has sent a frame
 _BUDGET: Final = 64  # frames received before the other direction gets its turn
+_TURNS: Final = 64  # of the loop between two looks at the kernel's clock; a power of two
 
 
 class Napi:
     """``stack_events``: polls wake descriptor and stack; ``chip_events``: the wake descriptor alone.
 
     ``linger_us``: how long it goes on polling after the last frame, and whether it expects the chip to do the same.
+    ``card``: what the guest's kernel wants of the chip; None: nothing but what ``open`` has been told.
     """
 
-    def __init__(self, chip: Pcnet, stack_events: select.poll, chip_events: select.poll, linger_us: int = 0) -> None:
+    def __init__(
+        self, chip: Pcnet, stack_events: Events, chip_events: Events, linger_us: int = 0, card: Card | None = None
+    ) -> None:
         self._chip = chip
+        self._card = Card(chip) if card is None else card
+        self._card.opened = self.start  # a chip that has been closed has lost what start() had set
         self._stack_events = stack_events
         self._chip_events = chip_events
         self._linger_ns = linger_us * 1000
@@ -57,11 +65,15 @@ class Napi:
 
     def run(self) -> None:
         """Polls both directions while there is work, and for a while after; then unmasks and halts."""
-        chip, cpu, linger_ns = self._chip, self._chip.cpu, self._linger_ns
+        chip, cpu, card, linger_ns = self._chip, self._chip.cpu, self._card, self._linger_ns
         self.start()
         cpu.sti()
         last_work = 0
-        while True:
+        for turn in count():
+            if not turn % _TURNS:
+                card.look_if_due()
+            if card.wanted is not None:
+                self._set_card()
             received = chip.receive(_BUDGET)
             sent = self._transmit()
             self._woken = False
@@ -81,11 +93,20 @@ class Napi:
                 self._unmask()
                 cpu.sti()
                 continue  # what arrived before the unmasking raised no interrupt: look once more
-            cpu.hlt(self._chip_events if self._ring_full() else self._stack_events)
+            cpu.hlt(self._chip_events if self._cannot_send() else self._stack_events)
             self._woken = True
 
-    def _ring_full(self) -> bool:
+    def _set_card(self) -> None:
+        cpu = self._chip.cpu
+        cpu.cli()  # the handler writes RAP, too
+        self._card.apply()
+        cpu.sti()
+
+    def _cannot_send(self) -> bool:
+        """Whether frames have to stay in the stack: the card is off, or its ring full."""
         chip = self._chip
+        if not chip.up:
+            return True
         if chip.tx_used < chip.tx_size - 1:
             return False
         chip.reclaim()
@@ -94,6 +115,8 @@ class Napi:
     def _transmit(self) -> int:
         """Queues up to a batch from the stack and sees to it that the chip knows; the number of frames."""
         chip = self._chip
+        if not chip.up:
+            return 0
         chip.reclaim()
         room = min(_BATCH, chip.tx_size - 1 - chip.tx_used)
         ask_at = chip.tx_size * 3 // 4

@@ -17,12 +17,14 @@ from machine.lance.bits import (
     CSR0_IDON,
     CSR0_INEA,
     CSR0_INIT,
+    CSR0_STOP,
     CSR0_STRT,
     CSR4_APAD_XMT,
     CSR4_DMAPLUS,
     CSR4_MFCOM,
     CSR4_RCVCCOM,
     CSR4_TXSTRTM,
+    CSR15_PROM,
     RMD1_ENP,
     RMD1_ERR,
     RMD1_OWN,
@@ -31,10 +33,11 @@ from machine.lance.bits import (
     TMD1_OWN,
     TMD1_STP,
 )
+from machine.tapend import end_if_gone
 
 __all__ = ["BUFFER_BYTES", "LARGEST_FRAME", "Pcnet"]
 
-LARGEST_FRAME: Final = 1514  # Ethernet header and 1500 bytes, no FCS
+LARGEST_FRAME: Final = 1518  # Ethernet header, a VLAN tag (IEEE 802.1Q) and 1500 bytes, no FCS
 BUFFER_BYTES: Final = 1544  # pcnet32's PKT_BUF_SZ
 _BUFFER_STRIDE: Final = 1600
 _FCS_BYTES: Final = 4
@@ -46,6 +49,7 @@ _BDP: Final = 0x16
 
 _CSR4_SETUP: Final = CSR4_DMAPLUS | CSR4_APAD_XMT | CSR4_MFCOM | CSR4_RCVCCOM | CSR4_TXSTRTM
 _SWSTYLE_PCNET: Final = 2
+_SWSTYLE_OFF: Final = 4  # what pcnet32_close leaves in BCR20: 16-bit mode, for whoever comes next
 _POLLS_FOR_IDON: Final = 100
 
 _TX_HANDOVER: Final = TMD1_OWN | TMD1_STP | TMD1_ENP
@@ -57,8 +61,10 @@ _RX_HANDOVER: Final = RMD1_OWN | _ONES | (-BUFFER_BYTES & 0xFFF)
 _COUNTERS: Final = indices(GUEST)
 _TAP_READS: Final = _COUNTERS["guest_tap_reads"]
 _TAP_WRITES: Final = _COUNTERS["guest_tap_writes"]
+_WHOSE: Final = "guest's"  # TAP, in messages
 _RX_ERRORS: Final = _COUNTERS["guest_rx_errors"]
 _RING_FULL: Final = _COUNTERS["guest_tx_ring_full"]
+_TOO_LONG: Final = _COUNTERS["guest_tx_too_long"]
 
 
 class Pcnet:
@@ -84,7 +90,10 @@ class Pcnet:
         self._tx_ring, self._tx_buffers = self._make_ring(ram, self.tx_size)
         self._rx_ring, self._rx_buffers = self._make_ring(ram, self.rx_size)
         self.tx_word, self.rx_word = self._tx_ring // 4, self._rx_ring // 4
-        self._tx_views = [[self._bytes[at : at + LARGEST_FRAME]] for at in self._tx_buffers]
+        # A little longer than the longest frame, so that a read shows whether there was more of it.
+        self._tx_views = [[self._bytes[at : at + BUFFER_BYTES]] for at in self._tx_buffers]
+        self.up = False  # whether the chip has been opened
+        self.mac = b""  # the station address that it has been given
         self.tx_next = 0  # descriptor that the next frame goes into
         self.tx_dirty = 0  # oldest descriptor that the chip may still own
         self.tx_used = 0
@@ -113,17 +122,20 @@ class Pcnet:
         self.cpu.write_port(self.rap, 2, index)
         self.cpu.write_port(self._bdp, 2, value)
 
-    # -- bringing the chip up ---------------------------------------------------------------------------------
+    # -- bringing the chip up, and down ------------------------------------------------------------------------
 
-    def open(self, mac: bytes) -> None:
-        """Reset, init block, rings, INIT, then STRT and INEA; SetupError if the chip does not answer."""
+    def open(self, mac: bytes, promiscuous: bool = False, ladrf: int = 0) -> None:
+        """Reset, init block, rings, INIT, then STRT and INEA; SetupError if the chip does not answer.
+
+        ``mac``: six bytes. ``ladrf``: the 64 bits of the multicast filter.
+        """
         self.cpu.read_port(self._reset, 2)
         if self.read_csr(0) != 0x0004:
             raise SetupError("the guest's driver found no Lance: CSR0 is not 4 after reset")
         self.write_bcr(20, _SWSTYLE_PCNET)
         self.write_csr(4, _CSR4_SETUP)
-        self._fill_init_block(mac)
-        self._fill_rx_ring()
+        self._fill_init_block(mac, promiscuous, ladrf)
+        self._fill_rings()
         self.write_csr(1, self._init_block & 0xFFFF)
         self.write_csr(2, self._init_block >> 16)
         self.write_csr(0, CSR0_INIT)
@@ -133,17 +145,29 @@ class Pcnet:
         else:
             raise SetupError("the Lance did not finish its initialisation (IDON)")
         self.write_csr(0, CSR0_IDON | CSR0_INEA | CSR0_STRT)
+        self.up, self.mac = True, mac
 
-    def _fill_init_block(self, mac: bytes) -> None:
+    def close(self) -> None:
+        """pcnet32_close(): STOP, and the chip is deaf. What its rings still held is gone, as in a card that is off."""
+        self.write_csr(0, CSR0_STOP)
+        self.write_bcr(20, _SWSTYLE_OFF)
+        self._fill_rings()
+        self.up = False
+
+    def _fill_init_block(self, mac: bytes, promiscuous: bool, ladrf: int) -> None:
         log_tx, log_rx = self._logs
         block = self._bytes[self._init_block : self._init_block + 28]
         block[:] = bytes(28)
+        block[0:2] = (CSR15_PROM if promiscuous else 0).to_bytes(2, "little")
         block[2:4] = (log_tx << 12 | log_rx << 4).to_bytes(2, "little")
         block[4:10] = mac
+        block[12:20] = ladrf.to_bytes(8, "little")
         block[20:24] = self._rx_ring.to_bytes(4, "little")
         block[24:28] = self._tx_ring.to_bytes(4, "little")
 
-    def _fill_rx_ring(self) -> None:
+    def _fill_rings(self) -> None:
+        """Every RMD is the chip's and every TMD the driver's, as both are after INIT: from the first one on."""
+        self.tx_next = self.tx_dirty = self.tx_used = self.rx_next = 0
         for i, buffer in enumerate(self._rx_buffers):
             self.words[self.rx_word + 4 * i] = buffer
             self.words[self.rx_word + 4 * i + 1] = _RX_HANDOVER
@@ -157,11 +181,17 @@ class Pcnet:
         """Moves one frame from the network stack into the next free TMD and gives it to the chip.
 
         False if the stack has none; the caller has seen to it that a TMD is free. ``flags``: further TMD1 bits.
+        NetworkError if the stack's interface was deleted. A frame that the card cannot carry is counted and dropped,
+        never cut.
         """
         index = self.tx_next
         try:
-            length = os.readv(self.tap_fd, self._tx_views[index])
+            while (length := os.readv(self.tap_fd, self._tx_views[index])) > LARGEST_FRAME:
+                self.counters[_TOO_LONG] += 1
         except BlockingIOError:
+            return False
+        except OSError as error:
+            end_if_gone(self.tap_fd, error, _WHOSE)
             return False
         word = self.tx_word + 4 * index
         self.words[word + 2] = 0
@@ -220,5 +250,6 @@ class Pcnet:
         try:
             os.write(fd, frame)
             self.counters[_TAP_WRITES] += 1
-        except OSError:  # the stack refused it: interface down, or not a frame
+        except OSError as error:  # the stack refused it: interface down, or not a frame
+            end_if_gone(fd, error, _WHOSE)
             self.counters[_RX_ERRORS] += 1

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from contextlib import nullcontext
 from typing import Final
 
+from lab.arguments import whole
+from lab.bench.rounds import Effort
+from lab.outfile import apart_from
+from lab.stops import ASKED_TO_END, Interruption
+from lab.streams import patient
+from lab.textlayout import listing
 from machine.config import PROFILES
 from machine.errors import ConfigError
 
@@ -29,6 +31,8 @@ BENCHES: Final = {
     "throughput": "TCP both ways, native and each mode, at 100 Mb/s and 1 Gb/s",
 }
 
+_MOST_RUNS: Final = 1000
+
 GUESTS: Final = ("builtin", "qemu")
 """Whom a benchmark can measure; setting ``guest`` has others, whom nobody can ask for anything."""
 
@@ -37,11 +41,9 @@ _OPTIONAL: Final = ("guest", "link", "profile", "seconds")  # a benchmark that h
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments that every benchmark has."""
-    listing = "\n".join(f"  {name:12} {text}" for name, text in BENCHES.items())
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"benchmarks:\n{listing}"
+    parser.epilog = f"benchmarks:\n{listing(BENCHES.items())}"
     parser.add_argument("bench", choices=tuple(BENCHES), metavar="NAME", help="see below")
-    parser.add_argument("--runs", type=int, default=None, help="how often everything is measured")
+    parser.add_argument("--runs", type=whole(1, _MOST_RUNS), default=None, help="how often everything is measured")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: to try it, not to quote it")
     parser.add_argument(
         "--link", default=None, metavar="RATE", help="rate of the wire: 100mbit, 1gbit, any rate, or none"
@@ -51,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--guest", choices=GUESTS, default=None, help="the built-in guest, or a stock kernel under QEMU"
     )
     parser.add_argument("--seconds", type=float, default=None, help="length of each measurement")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write every raw sample there")
+    parser.add_argument("--json", default=None, metavar="FILE", help="write every raw sample there; -: standard output")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,21 +63,13 @@ def run(args: argparse.Namespace) -> int:
     for option in _OPTIONAL:
         if getattr(args, option) is not None and option not in known:
             raise ConfigError(f"bench {args.bench} has no --{option}")
-    with _ends_cleanly():
-        status: int = module.run(args)
-    return status
-
-
-@contextmanager
-def _ends_cleanly() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a benchmark as Ctrl-C does: everything it made is removed, what it measured is kept."""
-    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    Effort.of(args, 1)  # a bad --runs or --seconds is said before anything else is looked at
+    shown = patient() if args.json is not None else nullcontext()  # with a file, the tables are not the result
     try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        with apart_from(args.json), shown:
+            status: int = module.run(args)
+    except Interruption as interruption:
+        if interruption.number in ASKED_TO_END:  # as Ctrl-C does, whichever it was; what was measured is kept
+            raise KeyboardInterrupt from None
+        raise
+    return status

@@ -19,20 +19,21 @@ from typing import Final
 
 import posix_ipc
 
-from machine.doorbell import BELL_SIGNAL, SPIN_LOADS, SpinBell
+from machine import signalpipe
+from machine.doorbell import BELL_SIGNAL, SPIN_LOADS, SignalBell, SpinBell
 
 __all__ = ["main", "round_trips"]
 
 _Side = tuple[Callable[[], object], Callable[[], object]]  # wake the other, wait to be woken
-_Sides = tuple[Callable[[int], _Side], Callable[[int], _Side]]  # near and far, each given the other's pid
+_Sides = tuple[Callable[[], _Side], Callable[[], _Side]]  # near and far, each opened in its own process
 _TAKEN: Final = {BELL_SIGNAL}
 
 
 def _eventfd_sides() -> _Sides:
     ping, pong = os.eventfd(0), os.eventfd(0)
     return (
-        lambda _pid: (lambda: os.eventfd_write(ping, 1), lambda: os.eventfd_read(pong)),
-        lambda _pid: (lambda: os.eventfd_write(pong, 1), lambda: os.eventfd_read(ping)),
+        lambda: (lambda: os.eventfd_write(ping, 1), lambda: os.eventfd_read(pong)),
+        lambda: (lambda: os.eventfd_write(pong, 1), lambda: os.eventfd_read(ping)),
     )
 
 
@@ -44,16 +45,23 @@ def _semaphore() -> posix_ipc.Semaphore:
 
 def _semaphore_sides() -> _Sides:
     ping, pong = _semaphore(), _semaphore()
-    return lambda _pid: (ping.release, pong.acquire), lambda _pid: (pong.release, ping.acquire)
+    return lambda: (ping.release, pong.acquire), lambda: (pong.release, ping.acquire)
 
 
 def _signal_sides() -> _Sides:
     signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN)  # before the fork: both sides take it with sigwaitinfo
+    (pinged, ping), (ponged, pong) = signalpipe.make(), signalpipe.make()
 
-    def side(pid: int) -> _Side:
-        return lambda: os.kill(pid, BELL_SIGNAL), lambda: signal.sigwaitinfo(_TAKEN)
+    def side(own_end: int, other_end: int) -> Callable[[], _Side]:
+        def open_side() -> _Side:
+            bell, other = SignalBell(own_end, mine=True), SignalBell(other_end, mine=False)
+            bell.own()
+            nothing = memoryview(b"")
+            return other.ring, lambda: bell.wait(nothing, 0, 0)
 
-    return side, side
+        return open_side
+
+    return side(ponged, ping), side(pinged, pong)
 
 
 def _spin_sides(loads: int) -> _Sides:
@@ -76,7 +84,7 @@ def _spin_sides(loads: int) -> _Sides:
 
         return wake, wait
 
-    return lambda _pid: make(8, pong_bell, 0, ping_bell), lambda _pid: make(0, ping_bell, 8, pong_bell)
+    return lambda: make(8, pong_bell, 0, ping_bell), lambda: make(0, ping_bell, 8, pong_bell)
 
 
 def _serve(side: _Side, cpu: int, rounds: int) -> None:
@@ -97,12 +105,11 @@ def round_trips(kind: str, cpus: tuple[int, int], rounds: int) -> list[int]:
         "spin": partial(_spin_sides, 0 if cpus[0] == cpus[1] else SPIN_LOADS),
     }
     near, far = makers[kind]()
-    parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _serve(far(parent), cpus[1], rounds)
+        _serve(far(), cpus[1], rounds)
     os.sched_setaffinity(0, {cpus[0]})
-    wake, wait = near(child)
+    wake, wait = near()
     times = [0] * rounds
     clock = time.monotonic_ns
     for i in range(rounds):

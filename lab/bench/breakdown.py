@@ -26,6 +26,7 @@ from lab.bench.transfer import UNITS, transfer
 from lab.bench.validity import Measured, attempted
 from lab.bench.window import Observed
 from lab.readings import quotient
+from lab.textlayout import prose
 from lab.tracing.shares import Division, divide
 from lab.tracing.switch import switch_tracing
 from machine.config import make_settings
@@ -61,6 +62,11 @@ _REST: Final = {"guest": "guest: driver, kernel, applications", "others": "other
 WORK: Final = MappingProxyType({row: text for row, (text, _, _) in _ROWS.items()} | _REST)
 """Each row's name in the samples -> what it is, in the order of the paper's tables."""
 _HEADER: Final = ("", "%", "us each", "paper: %", "paper: us")
+_OF_WHAT: Final = "shares of the total"
+_LEGEND: Final = """\
+A port access is timed in the guest, from the instruction to the next one, changes of process included, less what vmapp
+did for it; the paper's 733 MHz Pentium III timed it within the VMM.\
+"""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -153,11 +159,10 @@ def show(recorder: Recorder) -> None:
         if not recorder.values(configuration=name, metric="share"):
             continue  # not measured, or not valid
         number = list(_PAPER).index(name) + 1
-        print(f"{name}: time of machine A's CPU while the guest sends (paper: Table {number}, shares of the total)")
+        print(prose(f"{name}: time of machine A's CPU while the guest sends (paper: Table {number}, {_OF_WHAT})"))
         print(table(_HEADER, _lines(recorder, name, published)))
-        print(_cost(recorder, name), end="\n\n", flush=True)
-    print("A port access is timed in the guest, from the instruction to the next one, changes of process included,")
-    print("less what vmapp did for it; the paper's 733 MHz Pentium III timed it within the VMM.")
+        print(prose(_cost(recorder, name)), end="\n\n", flush=True)
+    print(prose(_LEGEND))
 
 
 def _lines(recorder: Recorder, name: str, published: Mapping[str, Figure]) -> Iterator[tuple[str, ...]]:

@@ -20,6 +20,7 @@ from lab.bench.samples import Recorder
 from lab.bench.tables import NOTHING, percent, spread, table
 from lab.bench.testbed import testbed
 from lab.bench.transfer import record, transfer
+from lab.textlayout import prose
 from machine.config import Settings, make_settings
 from netbackend.rate import parse_rate
 
@@ -37,6 +38,9 @@ VALUES: Final[Mapping[str, tuple[float, ...]]] = MappingProxyType(
 
 _RUNS: Final = 3
 _DIRECTION: Final = "transmit"
+_LEGEND: Final = """\
+One setting changed at a time. Medians [least..most]. The paper: cap 3; it gives no threshold and no decay.\
+"""
 _HEADER: Final = ("", "Mb/s", "idle %", "switches a packet", "IRQs a packet", "")
 
 
@@ -80,9 +84,9 @@ def show(recorder: Recorder, settings: Settings) -> None:
     """One table; nothing if nothing has been measured."""
     if not recorder.samples:
         return
-    print(f"Send combining, guest to peer, link {settings.link}, profile {settings.profile}")
+    print(prose(f"Send combining, guest to peer, link {settings.link}, profile {settings.profile}"))
     print(table(_HEADER, _rows(recorder, settings)))
-    print("One setting changed at a time. Medians [least..most]. The paper: cap 3; it gives no threshold and no decay.")
+    print(prose(_LEGEND))
 
 
 def _rows(recorder: Recorder, settings: Settings) -> Iterator[list[str]]:

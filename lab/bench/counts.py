@@ -24,6 +24,7 @@ from lab.bench.transfer import DIRECTIONS, known, lively, record, transfer
 from lab.bench.validity import Measured, attempted, of_counters, of_cpus, of_frames
 from lab.bench.window import watching
 from lab.readings import grown, per_packet
+from lab.textlayout import prose
 from machine.config import CHOICES, Settings, make_settings
 from netbackend.rate import parse_rate
 
@@ -52,6 +53,7 @@ _LEGEND: Final = """\
 For each frame through the virtual NIC, both ways, acknowledgements included. Port accesses: the Lance's, RAP without a
 trap too. Traps: port accesses that trap, the 8259A's too, and HLT. World switches for I/O: those for a port access or
 for queued packets; the others hand over HLT or a host interrupt. Medians [least..most].
+
 Paper: Linux 2.2's driver, for each packet sent (sections 4.1 and 4.3).\
 """
 _STOCK_LEGEND: Final = """\
@@ -154,9 +156,9 @@ def _send(machines: Machines, direction: str, count: int) -> None:
 def _show_all(recorder: Recorder, stacks: list[Settings]) -> None:
     for settings in stacks:
         show(recorder, driver_of(settings))
-    print(_LEGEND)
+    print(prose(_LEGEND))
     if stacks[0].foreign:
-        print(_STOCK_LEGEND)
+        print(prose(_STOCK_LEGEND))
 
 
 def show(recorder: Recorder, driver: str) -> None:
@@ -172,7 +174,7 @@ def show(recorder: Recorder, driver: str) -> None:
     if driver == "linux22":
         rows.append(["paper", "sent", "", *(str(quoted.get(metric, NOTHING)) for metric in METRICS)])
     print(f"What a packet costs, driver {driver}")
-    print(table(("mode", "load", "direction", *METRICS.values()), rows), end="\n\n", flush=True)
+    print(table(("mode", "load", "direction", *METRICS.values()), rows, keys=3), end="\n\n", flush=True)
 
 
 def _row(recorder: Recorder, driver: str, configuration: Configuration, load: str, direction: str) -> list[str]:

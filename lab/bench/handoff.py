@@ -16,6 +16,7 @@ import subprocess
 import sys
 from typing import Final
 
+from lab import preflight
 from lab.bench.rounds import Effort
 from lab.bench.samples import Recorder
 from lab.bench.testbed import testbed
@@ -37,6 +38,7 @@ _WARM_UP: Final = 0.1  # the share of round trips, at the start, that does not c
 
 def run(args: argparse.Namespace) -> int:
     """Measures, prints one table, writes the samples."""
+    preflight.check_machine()
     runs = Effort.of(args, _RUNS).runs
     rounds = _ROUNDS // 5 if args.quick else _ROUNDS
     placements = _placements()

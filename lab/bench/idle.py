@@ -23,6 +23,7 @@ from lab.bench.testbed import testbed
 from lab.bench.transfer import record, transfer
 from lab.bench.validity import believed
 from lab.readings import median
+from lab.textlayout import prose
 from machine.config import Settings, make_settings
 from machine.errors import BenchError
 from netbackend.rate import format_rate, parse_rate
@@ -129,14 +130,17 @@ def show(recorder: Recorder, settings: Settings) -> None:
         return
     facts = recorder.samples[0]
     title = f"Idle time while sending {paper.OPERATION_BYTES}-byte operations, link {facts['link']}, {facts['profile']}"
-    print(f"{title}, {driver_of(settings)}" if settings.foreign else title)
+    print(prose(f"{title}, {driver_of(settings)}" if settings.foreign else title))
     every = configurations(foreign=settings.foreign)
-    print(table(_HEADER, [_row(recorder, settings, name, hlt) for name, halts in every.items() for hlt in halts]))
-    print(_order(recorder, list(every)))
-    print(_STOCK_LEGEND if settings.foreign else _LEGEND)
-    print("Idle: of machine A's CPUs, from /proc/stat. Medians [least..most]. Paper: Table 3, 733 MHz, 100 Mb/s.")
+    rows = [_row(recorder, settings, name, hlt) for name, halts in every.items() for hlt in halts]
+    print(table(_HEADER, rows, keys=2))
+    print(prose(_order(recorder, list(every))))
+    print(prose(_STOCK_LEGEND if settings.foreign else _LEGEND))
+    print(
+        prose("Idle: of machine A's CPUs, from /proc/stat. Medians [least..most]. Paper: Table 3, 733 MHz, 100 Mb/s.")
+    )
     if facts["link"] == "100mbit" and not _is_bound(recorder):
-        print(f"2.0 is not CPU-bound at this rate: --link {CPU_BOUND} finds one at which it is.")
+        print(prose(f"2.0 is not CPU-bound at this rate: --link {CPU_BOUND} finds one at which it is."))
 
 
 def _row(recorder: Recorder, settings: Settings, name: str, hlt: str) -> list[str]:

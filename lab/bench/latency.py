@@ -20,6 +20,7 @@ from lab.bench.testbed import testbed
 from lab.bench.tracedload import LOADS, traced
 from lab.bench.validity import Measured, attempted
 from lab.readings import median, percentile, tail_label
+from lab.textlayout import prose, screen_width
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL, transmissions
 from machine.config import make_settings
 from machine.errors import BenchError
@@ -31,9 +32,15 @@ OPTIONS: Final = ("link", "seconds")
 _MODES: Final = ("2.0", "optimised")
 _RUNS: Final = 3
 _BAR_CELLS: Final = 30
+_SHORT_BAR_CELLS: Final = 10  # where longer ones would cost the labels a line each
+_WIDE_SCREEN: Final = 110
 _MOST_RAW: Final = 500  # raw samples that the record keeps of each measurement
 _FEWEST: Final = 5
 _LOST: Final = "lost_records"
+_LEGEND: Final = """\
+Times in us, with the trace's own cost in them (see bench breakdown); share: of the sum of the medians.
+The paper has Figure 5 as a picture only.\
+"""
 _MEANINGS: Final = SEGMENTS | {ON_THE_WIRE: "= frame on the wire", TOTAL: "= the whole OUT"}
 
 Job = tuple[Configuration, str]
@@ -90,20 +97,20 @@ def show(recorder: Recorder) -> None:
         for load, text in LOADS.items():
             found = {metric: recorder.values(configuration=name, metric=metric, load=load) for metric in _MEANINGS}
             if found[TOTAL]:
-                print(f"{name}, {text}: {len(found[TOTAL])} OUTs that transmit")
+                print(prose(f"{name}, {text}: {len(found[TOTAL])} OUTs that transmit"))
                 header = ("segment", "p50", tail_label(len(found[TOTAL])), "share", "")
                 print(table(header, _rows(found)), end="\n\n", flush=True)
-    print("Times in us, with the trace's own cost in them (see bench breakdown); share: of the sum of the medians.")
-    print("The paper has Figure 5 as a picture only.")
+    print(prose(_LEGEND))
 
 
 def _rows(found: Mapping[str, list[float]]) -> Iterable[tuple[str, ...]]:
     whole = sum(median(found[name]) for name in SEGMENTS) or 1.0
+    longest = _BAR_CELLS if screen_width() >= _WIDE_SCREEN else _SHORT_BAR_CELLS
     for name, meaning in _MEANINGS.items():
         middle = median(found[name])
         cells = (meaning, f"{middle / 1000:.1f}", f"{percentile(found[name], 99) / 1000:.1f}")
         if name in SEGMENTS:
             share = middle / whole
-            yield (*cells, f"{share:.0%}", ("#" * round(share * _BAR_CELLS)).ljust(_BAR_CELLS))
+            yield (*cells, f"{share:.0%}", ("#" * round(share * longest)).ljust(longest))
         else:
             yield cells

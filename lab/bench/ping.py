@@ -115,7 +115,7 @@ def show(recorder: Recorder) -> None:
         rows = list(_rows(recorder, profile))
         if rows:
             print(f"ping, profile {profile}")
-            print(table(_HEADER, rows))
+            print(table(_HEADER, rows, keys=2))
             for line in _beyond_native(recorder, profile):
                 warn(line)
             print(flush=True)

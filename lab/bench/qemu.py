@@ -27,6 +27,7 @@ from lab.bench.validity import Measured, Note, attempted, of_counters, of_cpus, 
 from lab.load.disturbance import attended
 from lab.readings import DIRECTIONS, each_packet, frames, grown, per_packet, quotient
 from lab.status import measure
+from lab.textlayout import prose
 from machine.config import make_settings
 from netbackend.rate import format_rate, parse_rate
 
@@ -169,15 +170,16 @@ def _accesses_of_own(guest: Guest, trace: Path, direction: str) -> Measured:
 
 
 def show(recorder: Recorder) -> None:
-    """Two tables and the goals beside what was found; nothing if nothing has been measured."""
+    """Two tables and how near it came to what it aims at; nothing if nothing has been measured."""
     if not recorder.samples:
         return
-    print(table(_HEADER, _transfers(recorder)), end="\n\n")
+    print(table(_HEADER, _transfers(recorder), keys=2), end="\n\n")
     tail = f"{tail_of_pings(recorder)}, ms"
-    print(table(("configuration", "round trip, ms", tail, "x own", "one access, us", "lost"), _singles(recorder)))
-    print(_LEGEND)
+    header = ("configuration", "round trip, ms", tail, "x own", "one access, us", "lost")
+    print(table(header, _singles(recorder)))
+    print(prose(_LEGEND))
     for _, line in verdicts(recorder):
-        print(line)
+        print(prose(line))
 
 
 def _transfers(recorder: Recorder) -> Iterable[list[str]]:

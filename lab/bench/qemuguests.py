@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from lab.bench.testbed import Testbed, testbed
 from lab.child import Child, reap, spawn_program
 from lab.guestconsole import connected
 from lab.load.place import Place
+from lab.terminal import Nowhere
 from machine.config import Settings
 from machine.errors import GuestError
 from machine.process import NOBODY
@@ -59,7 +59,7 @@ def own(settings: Settings, *, traced: bool = False) -> Iterator[tuple[Path, Gue
         words = with_own_card(qemu.command(settings, plan, ()), network.host_tap, plan)
         if traced:
             words += [*(word for event in _EVENTS for word in ("-trace", event)), "-D", TRACE_FILE]
-        child = spawn_program("guest", words, (network.host_tap,), folder, settings.cpus, subprocess.DEVNULL)
+        child = spawn_program("guest", words, (network.host_tap,), folder, settings.cpus, Nowhere())
         undo.callback(reap, [child], _END_SECONDS)
         network.close_taps()
         channel = folder / qemu.CHANNEL

@@ -22,6 +22,7 @@ from typing import Any, Final
 from lab.bench.remarks import is_valid, remarks_on, runs_missing
 from lab.bench.rounds import Progress
 from lab.bench.tables import warn
+from lab.outfile import OutFile
 from lab.readings import median, percentile
 from machine.errors import BenchError
 
@@ -64,20 +65,18 @@ class Recorder:
     """Collects samples and writes them; a run that ends early leaves ``complete`` false in the file."""
 
     def __init__(
-        self, bench: str, settings: dict[str, Any], path: Path | None, progress: Progress | None = None
+        self, bench: str, settings: dict[str, Any], path: str | Path | None, progress: Progress | None = None
     ) -> None:
-        """``path``: where to write; it is opened at once, so that a bad one fails before anything is measured.
+        """``path``: where to write; a bad one is refused at once, before anything is measured (``lab.outfile``).
 
         ``progress``: of the benchmark; results are complete once everything was measured, even if what comes
         afterwards, such as the removal of a namespace, then fails.
         """
-        self._progress = progress
         self.samples: list[dict[str, Any]] = []
+        self._progress = progress
         self._head = {"bench": bench, "settings": settings, "machine": machine_facts()}
         self._settings = settings
-        self._path = path
-        if path is not None:
-            self._write(complete=False)
+        self._out = None if path is None else OutFile(path, BenchError)
 
     def add(self, configuration: str, metric: str, unit: str, value: float, run: int, **keys: Any) -> None:
         """One measured value; ``keys`` say what else distinguishes it (direction, link, doorbell, ...)."""
@@ -109,23 +108,24 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for line in remarks_on(self.samples).lines:
-            warn(line)
         missing = self.missing()
         ended = kind is None or (self._progress is not None and self._progress.finished)
-        if ended and missing is not None:
-            warn(f"NOT COMPLETE: {missing}")
-        if self._path is not None:
-            self._write(complete=ended and missing is None)
+        try:  # what was measured is kept, even if nobody reads the remarks any more
+            self._remark(missing if ended else None)
+        finally:
+            if self._out is not None:
+                try:
+                    self._write(self._out, complete=ended and missing is None)
+                finally:
+                    self._out.close()
 
-    def _write(self, *, complete: bool) -> None:
-        assert self._path is not None
+    def _remark(self, missing: str | None) -> None:
+        for line in remarks_on(self.samples).lines:
+            warn(line)
+        if missing is not None:
+            warn(f"NOT COMPLETE: {missing}")
+
+    def _write(self, out: OutFile, *, complete: bool) -> None:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         record = self._head | {"written": now, "complete": complete, "samples": self.samples}
-        partial = self._path.with_name(self._path.name + ".partial")
-        try:
-            partial.write_text(json.dumps(record, indent=1) + "\n")
-            partial.replace(self._path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise BenchError(f"cannot write {self._path}: {error.strerror}; the file there is not complete") from error
+        out.write((json.dumps(record, indent=1) + "\n").encode())

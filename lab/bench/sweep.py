@@ -22,6 +22,7 @@ from lab.bench.tables import spread, table
 from lab.bench.testbed import testbed
 from lab.bench.transfer import record, transfer
 from lab.cgroup import CpuGroup
+from lab.textlayout import prose, wrapped
 from machine.config import make_settings
 from machine.errors import WorldswitchError
 from netbackend.rate import parse_rate
@@ -136,11 +137,12 @@ def show(recorder: Recorder) -> None:
         return
     facts = recorder.samples[0]
     columns = [(share, configuration.name) for share in SHARES for configuration in _CONFIGURATIONS]
-    print(f"Throughput (Mb/s) against operation size, guest to peer, link {facts['link']}, profile {facts['profile']}")
+    wire = f"link {facts['link']}, profile {facts['profile']}"
+    print(prose(f"Mb/s against operation size, guest to peer, {wire}"))
     print(table(("bytes", *(f"{name}, {share} CPU" for share, name in columns)), _rows(recorder, columns)))
-    print("Medians [least..most]. The paper found (its Figure 6 prints no numbers):")
+    print(prose("Medians [least..most]. The paper found (its Figure 6 prints no numbers):"))
     for finding in paper.SWEEP_FINDINGS:
-        print(f"  {finding}")
+        print(wrapped(finding, "  ", "    "))
 
 
 def _rows(recorder: Recorder, columns: list[tuple[str, str]]) -> Iterator[list[str]]:

@@ -1,19 +1,19 @@
-"""Tables as benchmarks print them, and a series of measurements as text: its median and its spread."""
+"""What stands in the tables of benchmarks: a series of measurements as text, its median and its spread."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from lab.complaint import printable
 from lab.readings import median
+from lab.textlayout import table, wrapped
 
 __all__ = ["NOTHING", "figure", "percent", "plain", "spread", "table", "warn"]
 
 NOTHING: Final = "-"
-_GAP: Final = "  "
 _YELLOW: Final = "\x1b[33m"  # ECMA-48, select graphic rendition
 _PLAIN: Final = "\x1b[m"
 
@@ -35,9 +35,13 @@ def figure(value: float, digits: int = 1) -> str:
 
 
 def warn(line: str) -> None:
-    """Prints a line that must not be overlooked: in colour on a terminal, unless NO_COLOR (no-color.org) is set."""
+    """Prints a remark that must not be overlooked: in colour on a terminal, unless NO_COLOR (no-color.org) is set.
+
+    One that is longer than a line of the screen goes on below, farther to the right. It may quote what a guest said.
+    """
+    text = wrapped(printable(line), hanging="  ")
     coloured = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
-    print(f"{_YELLOW}{line}{_PLAIN}" if coloured else line, flush=True)
+    print(f"{_YELLOW}{text}{_PLAIN}" if coloured else text, flush=True)
 
 
 def spread(values: Sequence[float], digits: int = 1, scale: float = 1.0, write: Writer = plain) -> str:
@@ -53,15 +57,3 @@ def spread(values: Sequence[float], digits: int = 1, scale: float = 1.0, write: 
 def percent(values: Sequence[float]) -> str:
     """As ``spread``, of shares (0 to 1); a share that is not zero does not look like it."""
     return spread(values, scale=100.0, write=figure)
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns as wide as they need, the first to the left, the others to the right; short rows end early."""
-    lines = [tuple(header), *map(tuple, rows)]
-    widths = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
-    return "\n".join(_line(cells, widths) for cells in lines)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    pairs = enumerate(zip(cells, widths, strict=False))
-    return _GAP.join(cell.rjust(width) if at else cell.ljust(width) for at, (cell, width) in pairs).rstrip()

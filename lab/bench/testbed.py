@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
+from lab.complaint import complain
 from lab.stack import Stack
-from lab.stops import StopRequests
+from lab.stops import Interruption, StopRequests
 from lab.supervisor import Supervisor
 from machine.config import Settings
+from machine.errors import StartInterruptedError, WorldswitchError
 from netbackend.plan import NetworkPlan
 from netbackend.rate import parse_rate
 from netbackend.topology import Network, set_link_rate
@@ -45,8 +48,34 @@ def testbed(settings: Settings) -> Iterator[Testbed]:
     It has a run directory like any other stack, so `worldswitch down --all` finishes what a killed benchmark left.
     """
     settings = dataclasses.replace(settings, name=f"bench-{os.getpid()}")
-    with contextlib.ExitStack() as undo:
-        with StopRequests() as stops:
-            supervisor = Supervisor(settings, stops, print)
+    undo = contextlib.ExitStack()
+    try:
+        with _postponed() as stops:
+            supervisor = Supervisor(settings, stops, complain)
             stack = undo.enter_context(supervisor.held())
         yield Testbed(settings, supervisor.plan, supervisor.network, stack)
+    except BaseException as error:
+        with _postponed():
+            try:
+                undo.__exit__(type(error), error, error.__traceback__)
+            except WorldswitchError as second:  # the first is the one to tell
+                if second is not error:
+                    complain(second)
+        raise
+    with _postponed():
+        try:
+            undo.close()
+        except WorldswitchError as error:  # no reason to give up what has been measured, all of it
+            complain(f"{error}: what was measured is complete, but run `worldswitch down --name {settings.name}`")
+
+
+@contextlib.contextmanager
+def _postponed() -> Iterator[StopRequests]:
+    """A signal within the block, which makes or removes things, takes effect at its end, unless somebody looks."""
+    with StopRequests() as stops:
+        try:
+            yield stops
+        except StartInterruptedError:
+            raise Interruption(stops.signal_number) from None
+    if stops.signal_number:
+        signal.raise_signal(stops.signal_number)

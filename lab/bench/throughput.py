@@ -27,6 +27,7 @@ from lab.bench.transfer import DIRECTIONS, cross_check, record, transfer
 from lab.bench.validity import merged
 from lab.load import vde
 from lab.readings import LOST, quotient
+from lab.textlayout import prose
 from machine.config import Settings, make_settings
 from netbackend.rate import format_rate, parse_rate
 
@@ -54,6 +55,7 @@ _REST_HEADER: Final = (
 _LEGEND: Final = """\
 Traps, world switches, interrupts: for each frame through the virtual NIC, acknowledgements included. Lost: frames, for
 want of a receive descriptor, in write() and in queues. Resent: TCP segments. Medians [least..most].
+
 Paper: the virtual machine on a 733 MHz Pentium III, sending at 100 Mb/s; "link": it filled the link.\
 """
 
@@ -153,7 +155,7 @@ def _measure(recorder: Recorder, series: Series, effort: Effort, progress: Progr
 def _show_all(recorder: Recorder, every: list[Series]) -> None:
     for series in every:
         show(recorder, series)
-    print(_LEGEND)
+    print(prose(_LEGEND))
 
 
 def show(recorder: Recorder, series: Series) -> None:
@@ -161,14 +163,14 @@ def show(recorder: Recorder, series: Series) -> None:
     if not recorder.values(**series.keys):
         return
     settings = series.settings
-    print(f"TCP, link {settings.link}, profile {settings.profile} (driver {driver_of(settings)})")
+    print(prose(f"TCP, link {settings.link}, profile {settings.profile} (driver {driver_of(settings)})"))
     checks = () if settings.foreign else _CHECK_HEADER
     header = ("configuration", "direction", f"{series.load} Mb/s", "of native", *checks, *_REST_HEADER)
-    print(table(header, [_row(recorder, series, *job) for job in series.jobs]))
+    print(table(header, [_row(recorder, series, *job) for job in series.jobs], keys=2))
     for direction in DIRECTIONS:
         for line in _beyond_native(recorder, series, direction):
             warn(line)
-    print(_agreement(recorder, series), end="\n\n", flush=True)
+    print(prose(_agreement(recorder, series)), end="\n\n", flush=True)
 
 
 def _beyond_native(recorder: Recorder, series: Series, direction: str) -> list[str]:

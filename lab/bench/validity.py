@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from lab import readings
+from lab.complaint import printable
 from lab.load.cpu import CpuUse
 from machine.errors import BenchError, GuestError
 
@@ -93,9 +94,12 @@ def attempted(measure: Callable[[], Measured]) -> Measured:
 
 
 def _tell(line: str) -> None:
-    """A line on standard error, in the place of the progress bar; the measurement goes on if nobody reads it."""
+    """A line on standard error, in the place of the progress bar; the measurement goes on if nobody reads it.
+
+    It may quote what a guest has said.
+    """
     with suppress(OSError):
-        print(f"{_CLEAR if sys.stderr.isatty() else ''}{line}", file=sys.stderr, flush=True)
+        print(f"{_CLEAR if sys.stderr.isatty() else ''}{printable(line)}", file=sys.stderr, flush=True)
 
 
 def believed(metrics: Mapping[str, float]) -> Mapping[str, float]:

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """Returns only if it fails: the exit status, after one line on standard error."""
     namespace, cpus, parent, *command = arguments
     try:
-        die_with_parent(int(parent))
+        _follow(int(parent))
         if namespace != UNCHANGED:
             namespaces.enter(namespace)
         if cpus != UNCHANGED:
@@ -41,6 +41,18 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
         return _NOT_FOUND
+
+
+def _follow(parent: int) -> None:
+    """Asks for this process's end with its parent's, whose number is ``parent``; ends at once if that is gone."""
+    try:
+        fd = os.pidfd_open(parent)
+    except ProcessLookupError:
+        os._exit(1)
+    if os.getppid() != parent:  # it ended, and the number is another's
+        os._exit(1)
+    die_with_parent(fd)
+    os.close(fd)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
+from html import escape
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
 from lab.load.disturbance import FIELDS
+from lab.outfile import OutFile
 from lab.reporting.blocks import Block, Chart, Prose, Section, Table
 from lab.reporting.breakdown import breakdown
 from lab.reporting.combining import combining
@@ -20,12 +24,12 @@ from lab.reporting.page import render
 from lab.reporting.ping import ping
 from lab.reporting.plots import Drawing, draw
 from lab.reporting.qemu import qemu
-from lab.reporting.results import Collection, Result
+from lab.reporting.results import Collection, Result, require_results
 from lab.reporting.throughput import limits, throughput
 from lab.reporting.timeline import timeline
 from machine.errors import BenchError
 
-__all__ = ["TITLE", "sections", "write"]
+__all__ = ["TITLE", "check", "sections", "write"]
 
 TITLE: Final = "worldswitch: the paper's experiments, measured again"
 
@@ -45,6 +49,10 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
 )
 _FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python", "source")  # source: of the code, a digest
 _CHOSEN: Final = ("profile", "driver", "link", "doorbell", "cpus", "posted")
+_LONGEST_CELL: Final = 2000  # letters
+_STUMBLES: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+"""What text where a number belongs, a number that no float holds, or too many of anything ends in."""
+
 _CLOSING: Final = (
     "The paper: J. Sugerman, G. Venkitachalam, B.-H. Lim, Virtualizing I/O Devices on VMware Workstation's Hosted "
     "Virtual Machine Monitor, USENIX Annual Technical Conference 2001. Its figures stand in tinted columns and hatched "
@@ -52,39 +60,76 @@ _CLOSING: Final = (
 )
 
 
+def check(found: Collection) -> None:
+    """Takes what nothing can be made of out of ``results`` and into ``refused``; BenchError if nothing is left.
+
+    ``results.load`` checks what it knows of. Settings and the machine's words are free, though, and experiments change:
+    a file that one section stumbles over must not take the others with it. So each result is tried alone.
+    """
+    for result in list(found.results):
+        alone = Collection(found.directory, [result])
+        try:
+            render(TITLE, _introduction(alone), sections(alone), _NotDrawn(), _CLOSING)
+        except _STUMBLES as error:
+            found.results = [other for other in found.results if other is not result]
+            found.refused.append((result.path.name, f"no page can be made of it ({type(error).__name__})"))
+    require_results(found)
+    timeline(found)  # which finds traces that are none
+
+
+class _NotDrawn(dict[str, str]):
+    """In place of drawings, where only words are tried."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 def sections(found: Collection) -> list[Section]:
     """Every section; one whose experiment was not run says how to run it."""
     return [make(found) for make in _SECTIONS]
 
 
-def write(found: Collection, output: Path, drawer: Callable[[Chart], Drawing] = draw) -> list[Path]:
+def write(found: Collection, output: Path | OutFile, drawer: Callable[[Chart], Drawing] = draw) -> list[Path]:
     """Writes the page to ``output`` and each chart beside it as SVG and PNG; the paths, the page first.
 
-    BenchError if one can't be written.
+    The page holds the drawings, too, so one that goes to standard output goes there alone. BenchError if one can't be
+    written.
     """
+    page = output if isinstance(output, OutFile) else OutFile(output, BenchError)
     every = sections(found)
-    charts = [block for section in every for block in section.blocks if isinstance(block, Chart)]
-    drawn = {chart.name: drawer(chart) for chart in charts}
-    inline = {name: drawing.inline for name, drawing in drawn.items()}
-    page = render(TITLE, _introduction(found), every, inline, _CLOSING)
-    files = {output: page.encode()}
-    for name, drawing in drawn.items():
-        files[output.with_name(f"{output.stem}-{name}.svg")] = drawing.svg
-        files[output.with_name(f"{output.stem}-{name}.png")] = drawing.png
-    for path, content in files.items():
-        _store(path, content)
-    return list(files)
+    inline: dict[str, str] = {}
+    files: dict[Path, bytes] = {}
+    path = Path(page.path)
+    for chart in _charts(every):
+        try:
+            drawing = drawer(chart)
+        except _STUMBLES as error:
+            found.undrawn.append((chart.name, str(error) or type(error).__name__))
+            inline[chart.name] = f'<p class="warning">Not drawn: {escape(found.undrawn[-1][1])}.</p>'
+            continue
+        inline[chart.name] = drawing.inline
+        files[path.with_name(f"{path.stem}-{chart.name}.svg")] = drawing.svg
+        files[path.with_name(f"{path.stem}-{chart.name}.png")] = drawing.png
+    text = render(TITLE, _introduction(found), every, inline, _CLOSING)
+    page.write(text.encode("utf-8", "backslashreplace"))  # names of files may hold bytes that are no text
+    if page.is_standard_output:
+        return [path]
+    for place, content in files.items():
+        OutFile(place, BenchError).write(content)
+    return [path, *files]
 
 
-def _store(path: Path, content: bytes) -> None:
-    """All of the file or none: a full disk must not leave half a page that looks whole."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise BenchError(f"cannot write {path}: {error.strerror}") from error
+def _charts(every: Iterable[Section]) -> Iterator[Chart]:
+    """All charts, each with a name of its own: two texts that differ may make the same name."""
+    taken: set[str] = set()
+    for section in every:
+        for at, block in enumerate(section.blocks):
+            if isinstance(block, Chart):
+                names = chain((block.name,), (f"{block.name}-{number}" for number in count(2)))
+                block = replace(block, name=next(name for name in names if name not in taken))
+                taken.add(block.name)
+                section.blocks[at] = block
+                yield block
 
 
 def _introduction(found: Collection) -> list[Block]:
@@ -124,7 +169,7 @@ def _machines(found: Collection) -> Table:
     for result in found.results:
         packages = result.machine.get("packages")
         versions = ", ".join(f"{k} {v}" for k, v in packages.items()) if isinstance(packages, dict) else ""
-        facts = (*(str(result.machine.get(fact, "?")) for fact in _FACTS), versions)
+        facts = tuple(_cut(text) for text in (*(str(result.machine.get(fact, "?")) for fact in _FACTS), versions))
         rows.setdefault(facts, []).append(result.path.name)
     caption = "Machine and versions"
     if len(rows) > 1:
@@ -132,6 +177,10 @@ def _machines(found: Collection) -> Table:
     return Table(
         caption, (*_FACTS, "packages", "results"), [[*facts, ", ".join(names)] for facts, names in rows.items()]
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}..."
 
 
 def _settings(found: Collection) -> Table:
@@ -149,7 +198,7 @@ def _brief(settings: Any) -> str:
     several = settings.get("stacks")
     stacks = [settings.get("stack"), *(several if isinstance(several, list) else [])]
     texts += [f"stack: {_stack(stack)}" for stack in stacks if isinstance(stack, dict)]
-    return "; ".join(texts)
+    return _cut("; ".join(texts))
 
 
 def _stack(settings: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from lab.bench.tables import NOTHING, percent, spread
 from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, slug
+from lab.reporting.sections import drawn, heading, missing, slug
 
 __all__ = ["breakdown"]
 
@@ -33,7 +33,7 @@ def breakdown(found: Collection) -> Section:
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
         for name in result.distinct("configuration", metric="share"):
-            section.blocks += [_table(result, name), _chart(result, name, number), *_cost(result, name)]
+            section.blocks += [_table(result, name), *drawn(result, _chart(result, name, number)), *_cost(result, name)]
         section.blocks += _explained(result)
     return section
 

@@ -8,7 +8,7 @@ from lab.bench.combining import OFF
 from lab.bench.tables import percent, spread
 from lab.reporting.blocks import Bars, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, slug
+from lab.reporting.sections import drawn, heading, missing, slug
 
 __all__ = ["combining"]
 
@@ -25,7 +25,7 @@ def combining(found: Collection) -> Section:
         section.blocks.append(missing("combining"))
     for number, result in enumerate(results, 1):
         section.blocks += [*heading(result, results), _table(result)]
-        section.blocks += [_chart(result, number, *shown) for shown in _SHOWN]
+        section.blocks += drawn(result, *(_chart(result, number, *shown) for shown in _SHOWN))
     section.blocks.append(
         Prose(
             "The paper gives a cap of 3 packets and one host tick as the longest wait; neither the threshold nor the "

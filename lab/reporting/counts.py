@@ -11,7 +11,7 @@ from lab.bench.tables import NOTHING, spread
 from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import STOCK, heading, is_stock, missing, slug
+from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, slug
 
 __all__ = ["counts"]
 
@@ -34,7 +34,7 @@ def counts(found: Collection) -> Section:
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
         for driver in result.distinct("driver"):
-            section.blocks += [_table(result, driver), _chart(result, driver, number)]
+            section.blocks += [_table(result, driver), *drawn(result, _chart(result, driver, number))]
         section.blocks += [Prose(STOCK)] if is_stock(result) else _explained(result)
     return section
 

@@ -8,7 +8,7 @@ from lab.bench.tables import NOTHING, spread
 from lab.readings import LAYERS
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, slug
+from lab.reporting.sections import drawn, heading, missing, slug
 
 __all__ = ["handoff"]
 
@@ -51,11 +51,14 @@ def _placement(result: Result, placement: str, number: int) -> list[Block]:
     ]
     return [
         Table(f"Round trips, {placement}", ("doorbell", "between", "median, us", "p99, us", "x bare"), rows),
-        Chart(
-            slug("handoff", number, placement),
-            f"Round trips, {placement}",
-            "Median round trip for each doorbell: bare processes, a trap within the vmm, a trap with a world switch.",
-            Bars(bells, bars, "us"),
+        *drawn(
+            result,
+            Chart(
+                slug("handoff", number, placement),
+                f"Round trips, {placement}",
+                "Median round trip for each doorbell: bare processes, a trap in the vmm, a trap with a world switch.",
+                Bars(bells, bars, "us"),
+            ),
         ),
         Prose(
             "A trap is a request in shared memory and a doorbell; one that needs the host world adds the switch to "

@@ -11,7 +11,7 @@ from lab.bench.tracedload import LOADS
 from lab.readings import median, percentile, tail_label
 from lab.reporting.blocks import Block, Chart, Prose, Section, Segments, Span, Table, Timeline
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, slug
+from lab.reporting.sections import drawn, heading, missing, slug
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL
 
 __all__ = ["latency", "median_timeline"]
@@ -45,7 +45,8 @@ def latency(found: Collection) -> Section:
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
         for load in result.distinct("load"):
-            section.blocks += [_table(result, load), _chart(result, load, number), *_explained(result, load)]
+            section.blocks += [_table(result, load), *drawn(result, _chart(result, load, number))]
+            section.blocks += _explained(result, load)
     section.blocks.append(
         Prose(
             "Figure 5 of the paper is a picture: its text gives no times, so none of the paper's stand here. Of its "

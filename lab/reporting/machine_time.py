@@ -9,8 +9,8 @@ from lab.bench import paper
 from lab.bench.tables import NOTHING, percent, spread
 from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Lines, Point, Prose, Section, Series, Table, point
-from lab.reporting.results import Collection, Result
-from lab.reporting.sections import STOCK, heading, is_stock, missing, of_guest, ratio, slug
+from lab.reporting.results import LARGEST, Collection, Result
+from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, of_guest, ratio, slug
 
 __all__ = ["idle", "sweep"]
 
@@ -28,7 +28,8 @@ def idle(found: Collection) -> Section:
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
         for link in result.distinct("link"):
-            section.blocks += [*_idle_table(result, link), _idle_chart(result, link, number), _idle_prose(result, link)]
+            section.blocks += [*_idle_table(result, link), *drawn(result, _idle_chart(result, link, number))]
+            section.blocks.append(_idle_prose(result, link))
     return section
 
 
@@ -102,13 +103,13 @@ def sweep(found: Collection) -> Section:
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
         for cpu in result.distinct("cpu"):
-            section.blocks += [_sweep_table(result, cpu), _sweep_chart(result, cpu, number)]
+            section.blocks += [_sweep_table(result, cpu), *drawn(result, _sweep_chart(result, cpu, number))]
         section.blocks += _sweep_prose(result)
     return section
 
 
 def _sizes(result: Result) -> list[int]:
-    return sorted(size for size in result.distinct("operation_bytes") if isinstance(size, int))
+    return sorted(size for size in result.distinct("operation_bytes") if type(size) is int and 0 < size <= LARGEST)
 
 
 def _goodput(result: Result, name: str, cpu: str, size: int) -> list[float]:

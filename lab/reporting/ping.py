@@ -10,7 +10,7 @@ from lab.bench.tables import NOTHING, spread
 from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, slug
+from lab.reporting.sections import drawn, heading, missing, slug
 
 __all__ = ["ping"]
 
@@ -57,10 +57,13 @@ def _profile(result: Result, profile: str, number: int) -> list[Block]:
     bars = [Series(f"every {pace:g} ms", [point(times(name, pace)) for name in names]) for pace in paces]
     return [
         Table(f"Round trips in ms, profile {profile}", ("configuration", *header), rows),
-        Chart(
-            slug("ping", number, profile),
-            f"Round trips, profile {profile}",
-            "Median round trip of an echo request, by configuration and by pace.",
-            Bars(names, bars, "ms"),
+        *drawn(
+            result,
+            Chart(
+                slug("ping", number, profile),
+                f"Round trips, profile {profile}",
+                "Median round trip of an echo request, by configuration and by pace.",
+                Bars(names, bars, "ms"),
+            ),
         ),
     ]

@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lab.extras import remedy
 from lab.reporting.blocks import Bars, Chart, Lines, Point, Segments, Series, Timeline
 from machine.errors import SetupError
 
@@ -32,7 +34,9 @@ _STYLE: Final = {
     "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    "text.parse_math": False,  # names come from files: a $ in one is a $
 } | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK)
+_MOST_PARTS: Final = 1000
 _NO_METADATA: Final = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _WIDTH: Final = 8.2  # inches
 _PNG_DPI: Final = 150
@@ -46,7 +50,12 @@ _THINNEST: Final = 0.15
 
 _PROLOGUE: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _STYLE_ELEMENT: Final = re.compile(r"<style.*?</style>", re.DOTALL)
-_ROOT: Final = re.compile(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>")
+_ROOT: Final = re.compile(r"<svg [^>]*?viewBox=\"0 0 ([0-9.]+) ([0-9.]+)\"[^>]*>")
+_TITLE: Final = "title-above"
+_GROUND: Final = "ground"
+_LEFT_OUT: Final = re.compile(rf"<g id=\"(?:{_TITLE}|{_GROUND}|{_GROUND}-of-axes)\">.*?</g>", re.DOTALL)
+_HEIGHT_POINTS: Final = 72.0  # points to an inch, the unit of matplotlib's SVG
+_MARGIN_POINTS: Final = 6.0
 _FONT: Final = re.compile(r"font-family: [^;\"]*")
 _NAMED: Final = re.compile(r"(\bid=\"|href=\"#|url\(#)")
 
@@ -63,37 +72,59 @@ class Drawing:
 def draw(chart: Chart) -> Drawing:
     """The chart on paper. SetupError, with the remedy, if matplotlib is not there."""
     matplotlib, figure_class = _matplotlib()
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}):
+    _check_size(chart)
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that no font here has: nothing a user could do about
         figure = figure_class(figsize=(_WIDTH, _height(chart)), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(chart.title, loc="left", fontsize=11)
+        title = axes.set_title(chart.title, loc="left", fontsize=11)
+        for part, name in ((title, _TITLE), (figure.patch, _GROUND), (axes.patch, f"{_GROUND}-of-axes")):
+            part.set_gid(name)
         _DRAW[type(chart.drawing)](axes, chart.drawing)
         svg, png = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=_PNG_DPI)
-        axes.set_title("", loc="left")  # the page says it in the caption
-        plain = io.BytesIO()
-        figure.savefig(plain, format="svg", metadata=_NO_METADATA, transparent=True)
-        axes.set_title(chart.title, loc="left", fontsize=11)
+        figure.set_layout_engine("none")  # it stays as it is now: finding the layout is half of the work
         figure.savefig(svg, format="svg", metadata=_NO_METADATA)
-    return Drawing(svg.getvalue(), png.getvalue(), _inline(chart, plain.getvalue().decode()))
+        above = _HEIGHT_POINTS * figure.get_figheight() * (1 - axes.get_position().y1)  # room for the title
+    return Drawing(svg.getvalue(), png.getvalue(), _inline(chart, svg.getvalue().decode(), above))
+
+
+def _check_size(chart: Chart) -> None:
+    """ValueError for a drawing that nobody could read, and that would take minutes and gigabytes."""
+    drawing = chart.drawing
+    if isinstance(drawing, Bars | Lines):
+        parts = sum(len(series.points) for series in drawing.series)
+    elif isinstance(drawing, Segments):
+        parts = sum(len(segments) for _, segments in drawing.rows)
+    else:
+        parts = len(drawing.spans)
+    if parts > _MOST_PARTS:
+        raise ValueError(f"{parts} parts are more than {_MOST_PARTS}, which can be told apart")
 
 
 def _matplotlib() -> tuple[Any, Any]:
     try:
         return importlib.import_module("matplotlib"), importlib.import_module("matplotlib.figure").Figure
     except ModuleNotFoundError as error:
-        raise SetupError(
-            f"a report needs matplotlib (no module {error.name!r}): scripts/setup, or pip install 'worldswitch[report]'"
-        ) from None
+        raise SetupError(f"a report needs matplotlib (no module {error.name!r}): {remedy('report')}") from None
 
 
-def _inline(chart: Chart, svg: str) -> str:
-    """The <svg> element alone: no address of anything outside, ids that no other chart has, the page's ink."""
+def _inline(chart: Chart, svg: str, above: float) -> str:
+    """The <svg> element alone: no address of anything outside, ids that no other chart has, the page's ink.
+
+    The page says the title in the caption and has a ground of its own; ``above``: points that the title took.
+    """
     text = _STYLE_ELEMENT.sub("", _PROLOGUE.sub("", svg))
-    text = _ROOT.sub(r'<svg \1 aria-hidden="true">', text, count=1)
+    text = _LEFT_OUT.sub("", text)
+    text = _ROOT.sub(lambda root: _root(root, max(0.0, above - _MARGIN_POINTS)), text, count=1)
     text = _FONT.sub("font-family: inherit", text)
     text = _NAMED.sub(rf"\g<1>{chart.name}-", text)
     return text.replace(_INK, "currentColor").strip()
+
+
+def _root(root: re.Match[str], above: float) -> str:
+    width, height = float(root[1]), float(root[2])
+    return f'<svg viewBox="0 {above:g} {width:g} {height - above:g}" aria-hidden="true">'
 
 
 def _height(chart: Chart) -> float:
@@ -112,7 +143,7 @@ def _colour(position: int) -> str:
 
 
 def _error(points: Sequence[Point]) -> list[list[float]]:
-    return [[p.middle - p.low for p in points], [p.high - p.middle for p in points]]
+    return [[max(0.0, p.middle - p.low) for p in points], [max(0.0, p.high - p.middle) for p in points]]
 
 
 def _lies(drawing: Bars) -> bool:

@@ -9,7 +9,7 @@ from lab.bench.tables import spread
 from lab.readings import DIRECTIONS
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import heading, missing, ratio, slug
+from lab.reporting.sections import drawn, heading, missing, ratio, slug
 
 __all__ = ["qemu"]
 
@@ -34,7 +34,8 @@ def qemu(found: Collection) -> Section:
         section.blocks.append(missing("qemu"))
     for number, result in enumerate(results, 1):
         section.blocks += heading(result, results)
-        section.blocks += [_transfers(result), _round_trips(result), _chart(result, number), *_judged(result)]
+        section.blocks += [_transfers(result), _round_trips(result), *drawn(result, _chart(result, number))]
+        section.blocks += _judged(result)
     return section
 
 

@@ -9,10 +9,21 @@ from typing import Final
 from lab.bench.remarks import remarks_on, runs_missing
 from lab.bench.tables import NOTHING
 from lab.readings import quotient
-from lab.reporting.blocks import Block, Prose
+from lab.reporting.blocks import Block, Chart, Prose
 from lab.reporting.results import Result
 
-__all__ = ["STOCK", "differences", "heading", "is_stock", "missing", "of_guest", "provenance", "ratio", "slug"]
+__all__ = [
+    "STOCK",
+    "differences",
+    "drawn",
+    "heading",
+    "is_stock",
+    "missing",
+    "of_guest",
+    "provenance",
+    "ratio",
+    "slug",
+]
 
 STOCK: Final = (
     "The guest is a stock one under QEMU, driver pcnet32, and the load is iperf3 in all configurations. QEMU's time is "
@@ -22,6 +33,7 @@ STOCK: Final = (
 
 _OF_MACHINE: Final = ("processor", "cpus", "architecture", "kernel")
 _OF_CODE: Final = ("python", "packages", "source")
+_LONGEST_SLUG: Final = 100  # a file's name has at most 255 bytes
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 
 
@@ -54,8 +66,9 @@ def heading(result: Result, every: Sequence[Result]) -> list[Block]:
     """``provenance``, and a word on several files of one bench: whether they may be compared at all."""
     note: list[Block] = []
     if len(every) > 1:
-        number = every.index(result) + 1
-        note = [Prose(f"Result {number} of {len(every)} of this experiment.")]
+        number = next(n for n, other in enumerate(every, 1) if other is result)  # comparing them would take long
+        older = "" if result.drawn else " Newer ones are drawn; this one's figures are in its tables."
+        note = [Prose(f"Result {number} of {len(every)} of this experiment.{older}")]
         others = differences(result, every)
         if others:
             note.append(
@@ -80,6 +93,11 @@ def _facts(result: Result, names: Sequence[str]) -> list[str]:
     return [str(result.machine.get(name)) for name in names]
 
 
+def drawn(result: Result, *charts: Chart) -> list[Chart]:
+    """The charts of a result that is to be drawn; none of an older one (``lab.reporting.results``)."""
+    return list(charts) if result.drawn else []
+
+
 def is_stock(result: Result) -> bool:
     """Whether a stock guest was measured (``--guest qemu``), not the built-in one."""
     return bool(result.distinct("guest"))
@@ -98,4 +116,4 @@ def ratio(above: Sequence[float], below: Sequence[float], digits: int = 2) -> st
 
 def slug(*parts: object) -> str:
     """A name for a file and an id, of lower-case letters, digits and hyphens, whatever the parts are."""
-    return _NOT_IN_NAMES.sub("-", " ".join(map(str, parts)).lower()).strip("-")
+    return _NOT_IN_NAMES.sub("-", " ".join(map(str, parts)).lower()).strip("-")[:_LONGEST_SLUG]

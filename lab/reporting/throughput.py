@@ -10,7 +10,7 @@ from lab.bench.tables import NOTHING, percent, spread
 from lab.readings import DIRECTIONS, LOST, median
 from lab.reporting.blocks import Bars, Block, Chart, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
-from lab.reporting.sections import STOCK, heading, is_stock, missing, of_guest, ratio, slug
+from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, of_guest, ratio, slug
 from machine.errors import ConfigError
 from netbackend.rate import parse_rate
 
@@ -99,9 +99,10 @@ def _fill(blocks: list[Block], found: Collection, *, papers: bool) -> None:
     if not wanted:
         blocks.append(missing("throughput", "" if papers else " --link none"))
     for result, every in wanted:
+        number = next(n for n, other in enumerate(results) if other is result)
         blocks += heading(result, results)
         for series in every:
-            blocks += [_table(series), _chart(series, results.index(result)), *_explained(series)]
+            blocks += [_table(series), *drawn(result, _chart(series, number)), *_explained(series)]
 
 
 def _table(series: _Series) -> Table:

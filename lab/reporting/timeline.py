@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from lab.reporting.blocks import Block, Chart, Prose, Section, Span, Timeline
 from lab.reporting.latency import median_timeline
-from lab.reporting.results import TRACE_SUFFIX, Collection
+from lab.reporting.results import LARGEST, TRACE_SUFFIX, Collection, is_name, read_json
 from lab.reporting.sections import slug
 from machine import trace as events
 from machine.launch import ROLES
@@ -18,6 +17,7 @@ from machine.launch import ROLES
 __all__ = ["timeline"]
 
 _LARGEST_BYTES: Final = 64 << 20
+_MOST_DRAWN: Final = 3  # traces
 _MOST_SPANS: Final = 120
 _LONGEST_US: Final = 20_000.0  # a packet that takes longer met something else on its way
 _WRITE: Final = events.EVENTS[events.TAP_WRITE].name
@@ -32,7 +32,7 @@ def timeline(found: Collection) -> Section:
     """Both drawings for each trace; without a trace, what the latency bench allows."""
     section = Section("timeline", "One packet out, one packet in", "Figure 4")
     for number, path in enumerate(found.traces, 1):
-        section.blocks += _of_file(path, number)
+        section.blocks += _of_file(found, path, number)
     if not found.traces:
         chart = median_timeline(found)
         section.blocks += [chart] if chart is not None else []
@@ -46,11 +46,16 @@ def timeline(found: Collection) -> Section:
     return section
 
 
-def _of_file(path: Path, number: int) -> list[Block]:
+def _of_file(found: Collection, path: Path, number: int) -> list[Block]:
     try:
         spans = _load(path)
-    except (OSError, ValueError, RecursionError) as error:
-        return [Prose(f"Left out: `{path.name}`: {error}.", warning=True)]
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+        if (path.name, reason) not in found.refused:
+            found.refused.append((path.name, reason))
+        return [Prose(f"Left out: `{path.name}`: {reason}.", warning=True)]
+    if number > _MOST_DRAWN:
+        return [Prose(f"`{path.name}`: not drawn, as there are {_MOST_DRAWN} timelines already.")]
     blocks: list[Block] = [
         Prose(f"`{path.name}`: of all packets in the trace, the one of median duration each way. It opens in Perfetto.")
     ]
@@ -65,9 +70,7 @@ def _of_file(path: Path, number: int) -> list[Block]:
 
 def _load(path: Path) -> list[Span]:
     """The slices of the three processes, in order of begin, enclosing ones first; ValueError if it is no trace."""
-    if path.stat().st_size > _LARGEST_BYTES:
-        raise ValueError("too large to draw from; record fewer seconds")
-    record = json.loads(path.read_bytes())
+    record, _ = read_json(path, _LARGEST_BYTES)
     every = record.get("traceEvents") if isinstance(record, dict) else None
     if not isinstance(every, list):
         raise ValueError("not a Chrome trace")
@@ -91,13 +94,17 @@ def _slice(event: Any, roles: dict[Any, str]) -> Span | None:
     if not isinstance(event, dict) or event.get("ph") != "X" or not isinstance(event.get("pid"), int):
         return None
     role, name, begin, lasting = roles.get(event["pid"]), event.get("name"), event.get("ts"), event.get("dur")
-    if role is None or not isinstance(name, str):
+    if role is None or not is_name(name):
         return None
-    if not isinstance(begin, int | float) or not isinstance(lasting, int | float):
+    if not _is_time(begin) or not _is_time(lasting) or lasting < 0:
         return None
     if name == _READ and event.get("args") == _EMPTY:
         return None
     return Span(role, name, begin, begin + lasting)
+
+
+def _is_time(number: Any) -> TypeGuard[float]:
+    return isinstance(number, int | float) and -LARGEST <= number <= LARGEST
 
 
 def _nested(spans: Iterable[Span]) -> Iterator[Span]:

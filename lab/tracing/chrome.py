@@ -10,8 +10,10 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
+from lab.outfile import OutFile
+from lab.outways import Sink
 from lab.tracing.kernel import Turn
 from lab.tracing.labels import arguments_of, label_of
 from lab.tracing.record import Trace
@@ -29,22 +31,21 @@ _KERNEL_PID: Final = (1 << 22) + 1  # no process of Linux has so high a number
 Event = dict[str, Any]
 
 
-def write(path: Path, trace: Trace, pids: Mapping[str, int], turns: Iterable[Turn], about: Mapping[str, Any]) -> int:
+def write(
+    target: Path | OutFile, trace: Trace, pids: Mapping[str, int], turns: Iterable[Turn], about: Mapping[str, Any]
+) -> int:
     """Writes the file; the number of events. ``about`` goes into "otherData". StackError if it cannot be written."""
-    try:
-        with path.open("w", encoding="ascii") as file:
-            return _write(file, events_of(trace, pids, turns), dict(about) | {"lost_records": trace.lost})
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise StackError(f"cannot write {path}: {error.strerror}") from None
+    out = target if isinstance(target, OutFile) else OutFile(target, StackError)
+    with out.writing() as sink:
+        return _write(sink, events_of(trace, pids, turns), dict(about) | {"lost_records": trace.lost})
 
 
-def _write(file: TextIO, found: Iterable[Event], about: Mapping[str, Any]) -> int:
+def _write(sink: Sink, found: Iterable[Event], about: Mapping[str, Any]) -> int:
     count = 0
-    file.write('{"displayTimeUnit": "ns", "otherData": ' + json.dumps(about) + ', "traceEvents": [')
+    sink.write(f'{{"displayTimeUnit": "ns", "otherData": {json.dumps(about)}, "traceEvents": ['.encode())
     for count, event in enumerate(found, 1):
-        file.write((",\n" if count > 1 else "\n") + json.dumps(event))
-    file.write("\n]}\n")
+        sink.write(((",\n" if count > 1 else "\n") + json.dumps(event)).encode())
+    sink.write(b"\n]}\n")
     return count
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,14 +13,14 @@ from lab.stack import Stack
 from lab.tracing.switch import switch_tracing
 from machine.errors import StackError
 from machine.launch import ROLES
-from machine.shm import attach
-from machine.trace import EVENTS, TRACE_BYTES, Record, TraceReader
+from machine.shm import PageReader
+from machine.trace import EVENTS, TRACE_BYTES, Buffer, Record, TraceReader
 
 __all__ = ["Trace", "buffers_of_process", "buffers_of_stack", "collect", "record_stack", "waiting"]
 
 _DRAIN_SECONDS: Final = 0.25
 
-Buffers = Mapping[str, memoryview]
+Buffers = Mapping[str, Buffer]
 Switch = Callable[[float], object]
 
 
@@ -43,31 +44,27 @@ class Trace:
 
 def buffers_of_stack(stack: Stack) -> Buffers:
     """The trace buffers of a stack that this process owns."""
-    return {role: _map(fd) for role, fd in stack.trace_fds().items()}
+    return {role: PageReader(fd, TRACE_BYTES) for role, fd in stack.trace_fds().items()}
 
 
-def buffers_of_process(pid: int, fds: Mapping[str, int]) -> Buffers:
+@contextlib.contextmanager
+def buffers_of_process(pid: int, fds: Mapping[str, int]) -> Iterator[Buffers]:
     """The trace buffers that process ``pid`` has open as ``fds``; StackError if it has ended."""
-    buffers = {}
-    try:
-        for role, number in fds.items():
-            fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR | os.O_CLOEXEC)
-            try:
-                buffers[role] = _map(fd)
-            finally:
-                os.close(fd)
-    except OSError as error:
-        raise StackError(f"the stack's trace buffers cannot be opened: {error.strerror}") from None
-    return buffers
-
-
-def _map(fd: int) -> memoryview:
-    return attach(fd, TRACE_BYTES).cast("Q")
+    with contextlib.ExitStack() as opened:
+        buffers = {}
+        try:
+            for role, number in fds.items():
+                fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_CLOEXEC)
+                opened.callback(os.close, fd)
+                buffers[role] = PageReader(fd, TRACE_BYTES)
+        except OSError as error:
+            raise StackError(f"the stack's trace buffers cannot be opened: {error.strerror}") from None
+        yield buffers
 
 
 def collect(buffers: Buffers, switch: Switch, load: Callable[[Callable[[], None]], None]) -> Trace:
     """Traces while ``load(drain)`` runs, which calls ``drain`` often; ``switch(1)`` before, ``switch(0)`` after."""
-    readers = {role: TraceReader(words) for role, words in buffers.items()}
+    readers = {role: TraceReader(buffer) for role, buffer in buffers.items()}
 
     def drain() -> None:
         for reader in readers.values():

@@ -15,63 +15,64 @@ from machine.lance.fields import BCR_SPACE, Access, Field, Gate, Register, by_in
 
 __all__ = ["BCRS", "LED_BCRS"]
 
+INERT: Final = True
 RO, RW, SPND = Access.RO, Access.RW, Access.SPND
 
 LED_BCRS: Final = (4, 5, 6, 7)
 
 _MISC: Final = (
-    Field("TMAULOOP", 0x4000, RW, "external loopback passes the transceiver"),
+    Field("TMAULOOP", 0x4000, RW, "external loopback passes the transceiver", INERT),
     Field("LEDPE", bits.BCR2_LEDPE, RW, "BCR4 to BCR7 take writes"),
     Field("APROMWE", bits.BCR2_APROMWE, RW, "the APROM takes writes"),
-    Field("INTLEVEL", 0x0080, RW, "INTA# is edge-sensitive, active high"),
-    Field("DXCVRCTL", 0x0020, RW, "drives the DXCVR pin"),
-    Field("DXCVRPOL", 0x0010, RW, "polarity of the DXCVR pin"),
-    Field("EADISEL", 0x0008, RW, "external address detection interface"),
-    Field("AWAKE", 0x0004, RW, "the receiver stays awake in snooze mode"),
-    Field("ASEL", 0x0002, RW, "the port is chosen by the link, not by PORTSEL"),
-    Field("XMAUSEL", 0x0001, RW, "reserved for an external MAU"),
+    Field("INTLEVEL", 0x0080, RW, "INTA# is edge-sensitive, active high", INERT),
+    Field("DXCVRCTL", 0x0020, RW, "drives the DXCVR pin", INERT),
+    Field("DXCVRPOL", 0x0010, RW, "polarity of the DXCVR pin", INERT),
+    Field("EADISEL", 0x0008, RW, "external address detection interface", INERT),
+    Field("AWAKE", 0x0004, RW, "the receiver stays awake in snooze mode", INERT),
+    Field("ASEL", 0x0002, RW, "the port is chosen by the link, not by PORTSEL", INERT),
+    Field("XMAUSEL", 0x0001, RW, "reserved for an external MAU", INERT),
 )
 
 _LED: Final = (
     Field("LEDOUT", bits.LED_LEDOUT, RO, "one of the signals chosen below is on"),
-    Field("LEDPOL", 0x4000, RW, "the pin is active high"),
-    Field("LEDDIS", 0x2000, RW, "the pin is off"),
-    Field("MPSE", 0x0200, RW, "magic packet mode"),
-    Field("FDLSE", 0x0100, RW, "link in full duplex"),
-    Field("PSE", 0x0080, RW, "pulses are stretched"),
+    Field("LEDPOL", 0x4000, RW, "the pin is active high", INERT),
+    Field("LEDDIS", 0x2000, RW, "the pin is off", INERT),
+    Field("MPSE", 0x0200, RW, "magic packet mode", INERT),
+    Field("FDLSE", 0x0100, RW, "link in full duplex", INERT),
+    Field("PSE", 0x0080, RW, "pulses are stretched", INERT),
     Field("LNKSTE", bits.LED_LNKSTE, RW, "link"),
-    Field("RCVME", 0x0020, RW, "a frame for this station is received"),
-    Field("XMTE", 0x0010, RW, "transmission"),
-    Field("RXPOLE", 0x0008, RW, "receive polarity is right"),
-    Field("RCVE", 0x0004, RW, "reception"),
-    Field("JABE", 0x0002, RW, "jabber"),
-    Field("COLE", 0x0001, RW, "collision"),
+    Field("RCVME", 0x0020, RW, "a frame for this station is received", INERT),
+    Field("XMTE", 0x0010, RW, "transmission", INERT),
+    Field("RXPOLE", 0x0008, RW, "receive polarity is right", INERT),
+    Field("RCVE", 0x0004, RW, "reception", INERT),
+    Field("JABE", 0x0002, RW, "jabber", INERT),
+    Field("COLE", 0x0001, RW, "collision", INERT),
 )
 
 _DUPLEX: Final = (
-    Field("FDRPAD", bits.BCR9_FDRPAD, RW, "runts are not received in full duplex either"),
-    Field("AUIFD", bits.BCR9_AUIFD, RW, "FDEN applies to the AUI port too"),
-    Field("FDEN", bits.BCR9_FDEN, RW, "full duplex"),
+    Field("FDRPAD", bits.BCR9_FDRPAD, RW, "runts are not received in full duplex either", INERT),
+    Field("AUIFD", bits.BCR9_AUIFD, RW, "FDEN applies to the AUI port too", INERT),
+    Field("FDEN", bits.BCR9_FDEN, RW, "full duplex", INERT),
 )
 
 _BUS: Final = (
-    Field("ROMTMG", 0xF000, RW, "expansion ROM access time in clocks"),
-    Field("MEMCMD", 0x0200, RW, "memory read multiple instead of memory read line"),
-    Field("EXTREQ", 0x0100, RW, "REQ# is held longer"),
+    Field("ROMTMG", 0xF000, RW, "expansion ROM access time in clocks", INERT),
+    Field("MEMCMD", 0x0200, RW, "memory read multiple instead of memory read line", INERT),
+    Field("EXTREQ", 0x0100, RW, "REQ# is held longer", INERT),
     Field("DWIO", bits.BCR18_DWIO, RO, "ports are 32 bits wide; set by a 32-bit write to RDP, cleared by H_RESET"),
-    Field("BREADE", 0x0040, RW, "burst reads"),
-    Field("BWRITE", 0x0020, RW, "burst writes"),
-    Field("LINBC", 0x0007, RW, "reserved, kept"),
+    Field("BREADE", 0x0040, RW, "burst reads", INERT),
+    Field("BWRITE", 0x0020, RW, "burst writes", INERT),
+    Field("LINBC", 0x0007, RW, "reserved, kept", INERT),
 )
 
 _EEPROM: Final = (
     Field("PVALID", 0x8000, RO, "the EEPROM's checksum was right"),
     Field("PREAD", 0x4000, RO, "reads the EEPROM again; done at once, as there is none"),
     Field("EEDET", 0x2000, RO, "an EEPROM is there"),
-    Field("EEN", 0x0010, RW, "the bits below drive the EEPROM's pins"),
-    Field("ECS", 0x0004, RW, "chip select"),
-    Field("ESK", 0x0002, RW, "clock"),
-    Field("EDI/EDO", 0x0001, RW, "data"),
+    Field("EEN", 0x0010, RW, "the bits below drive the EEPROM's pins", INERT),
+    Field("ECS", 0x0004, RW, "chip select", INERT),
+    Field("ESK", 0x0002, RW, "clock", INERT),
+    Field("EDI/EDO", 0x0001, RW, "data", INERT),
 )
 
 _LATENCY: Final = (
@@ -99,8 +100,8 @@ def _table() -> Iterator[Register]:
     for index, reset in zip(LED_BCRS, (0x00C0, 0x0084, 0x0088, 0x0090), strict=True):
         yield _led(index, reset)
     yield _bcr(9, "Full-duplex control", _DUPLEX, cached=0xFFFF)
-    yield _bcr(16, "I/O base address, lower", whole("IOBASEL", RW, "no effect on PCI: BAR0 counts", 0xFFE0))
-    yield _bcr(17, "I/O base address, upper", whole("IOBASEU", RW, "no effect on PCI: BAR0 counts"))
+    yield _bcr(16, "I/O base address, lower", whole("IOBASEL", RW, "ports on buses other than PCI", 0xFFE0, inert=True))
+    yield _bcr(17, "I/O base address, upper", whole("IOBASEU", RW, "ports on buses other than PCI", inert=True))
     yield _bcr(18, "Burst and bus control", _BUS, 0x9001, cached=0xFFFF)
     yield _bcr(19, "EEPROM control and status", _EEPROM, 0x0002)
     yield _bcr(20, "Software style", CSRS[58].fields, 0x0200, cached=0xFFFF, behaviour="style")

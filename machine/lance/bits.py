@@ -74,6 +74,7 @@ __all__ = [
     "CSR5_EXDINT",
     "CSR5_EXDINTE",
     "CSR5_LTINTEN",
+    "CSR5_MAGIC",
     "CSR5_MPEN",
     "CSR5_MPINT",
     "CSR5_MPINTE",
@@ -206,6 +207,7 @@ CSR5_MPINTE: Final = 0x0008  # MPINT enabled
 CSR5_MPEN: Final = 0x0004  # magic packet mode by pin
 CSR5_MPMODE: Final = 0x0002  # magic packet mode
 CSR5_SPND: Final = 0x0001  # suspended
+CSR5_MAGIC: Final = 0x0006  # MPEN | MPMODE: magic packet mode is on
 CSR5_CAUSES: Final = 0x0A90  # write one to clear
 CSR5_ENABLES_WITH_INEA: Final = 0x0048  # each enables the cause one bit above it, while INEA is set
 CSR5_ENABLES_ALONE: Final = 0x0500  # the same, whatever INEA says

@@ -14,7 +14,7 @@ from machine.lance.bcrs import LED_BCRS
 from machine.lance.pci import PciConfig
 from machine.lance.plans import H_RESET, S_RESET, STOP, ResetStep
 
-__all__ = ["LanceCore"]
+__all__ = ["LanceCore", "is_quiet"]
 
 _CSR0: Final = state.CSR
 _CSR3: Final = state.CSR + 3
@@ -47,6 +47,11 @@ def _aprom_image(mac: bytes) -> bytes:
     image[14:] = b"WW"
     image[12:14] = sum(image).to_bytes(2, "little")
     return bytes(image)
+
+
+def is_quiet(csr5: int) -> bool:
+    """Neither sends nor receives, though it is started: suspended, or waiting for a magic packet (CSR5)."""
+    return bool(csr5 & bits.CSR5_SPND) or csr5 & bits.CSR5_MAGIC == bits.CSR5_MAGIC
 
 
 class LanceCore:

@@ -30,12 +30,17 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Adjacent bits with one meaning; ``mask`` says where they are."""
+    """Adjacent bits with one meaning; ``mask`` says where they are.
+
+    ``inert``: the real chip does as ``meaning`` says; here the bits are kept and read back, and do nothing else. What
+    they are about does not exist here (bus bursts, transceivers, pins, collisions), or is not modelled.
+    """
 
     name: str
     mask: int
     access: Access
     meaning: str
+    inert: bool = False
 
     @property
     def shift(self) -> int:
@@ -47,6 +52,13 @@ class Field:
         """Where the field is, as data sheets write it: "7" or "15-8"."""
         high, low = self.mask.bit_length() - 1, self.shift
         return str(high) if high == low else f"{high}-{low}"
+
+    @property
+    def described(self) -> str:
+        """The meaning, and that it is the real chip's alone where it is."""
+        if not self.inert:
+            return self.meaning
+        return f"{self.meaning} (*{'never set here' if self.access is Access.W1C else 'kept, without effect here'}*)"
 
     def extract(self, value: int) -> int:
         """The field's value within ``value``, shifted down."""
@@ -90,6 +102,13 @@ class Register:
         """Space and index: CSR15, BCR20."""
         return f"{self.space}{self.index}"
 
+    @property
+    def inert(self) -> bool:
+        """It can be written, and no field of it that can has an effect here."""
+        return all(field.inert for field in self.fields if field.access is not Access.RO) and bool(
+            self.mask(Access.RW, Access.STOP, Access.SPND)
+        )
+
     def mask(self, *access: Access) -> int:
         """The bits whose field has one of these access modes."""
         return sum(field.mask for field in self.fields if field.access in access)
@@ -107,19 +126,23 @@ class Register:
         """Field name -> value, for every field."""
         return {field.name: field.extract(value) for field in self.fields}
 
-    def explain(self, value: int) -> str:
-        """For traces: names of the single bits that are set, ``NAME=0x..`` for wider fields that aren't 0."""
+    def explain(self, value: int, inert: str = "") -> str:
+        """For traces: names of the single bits that are set, ``NAME=0x..`` for wider fields that aren't 0.
+
+        ``inert`` is put behind what has no effect here.
+        """
         words = []
         for field in self.fields:
             content = field.extract(value)
             if content:
-                words.append(field.name if field.mask.bit_count() == 1 else f"{field.name}={content:#x}")
+                word = field.name if field.mask.bit_count() == 1 else f"{field.name}={content:#x}"
+                words.append(word + inert if field.inert else word)
         return " ".join(words)
 
 
-def whole(name: str, access: Access, meaning: str, mask: int = 0xFFFF) -> tuple[Field, ...]:
+def whole(name: str, access: Access, meaning: str, mask: int = 0xFFFF, *, inert: bool = False) -> tuple[Field, ...]:
     """The fields of a register that is one number."""
-    return (Field(name, mask, access, meaning),)
+    return (Field(name, mask, access, meaning, inert),)
 
 
 def by_index(registers: Iterable[Register]) -> dict[int, Register]:

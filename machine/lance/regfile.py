@@ -30,6 +30,8 @@ _RESET: Final = 0x14
 _BDP: Final = 0x16
 _WIO_PORTS: Final = frozenset((_RDP, _RAP_PORT, _RESET, _BDP))
 _DWIO_PORTS: Final = {0x10: _RDP, 0x14: _RAP_PORT, 0x18: _RESET, 0x1C: _BDP}
+_CHIP_ID: Final = 88
+_CHIP_ID_UPPER: Final = 89
 _ALL_ONES: Final = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFF_FFFF}
 
 
@@ -121,7 +123,7 @@ class RegisterFile(LanceCore):
             return self._read_aprom(offset, width)
         port = self._port(offset, width)
         if port == _RDP:
-            return self.read_csr(self.words[_RAP])
+            return self._read_csr_wide() if width == 4 else self.read_csr(self.words[_RAP])
         if port == _RAP_PORT:
             return self.rap
         if port == _BDP:
@@ -130,6 +132,14 @@ class RegisterFile(LanceCore):
             self.soft_reset()
             return 0
         return _ALL_ONES.get(width, 0xFFFF_FFFF)
+
+    def _read_csr_wide(self) -> int:
+        """RDP in DWIO. CSR88 is the one register with an upper half: the whole chip ID, which CSR89 has once more.
+
+        BSD's drivers tell by bits 27 to 12 of it which chip they have (data sheet, "CSR88: Chip ID Register Lower").
+        """
+        value = self.read_csr(self.words[_RAP])
+        return value | self.read_csr(_CHIP_ID_UPPER) << 16 if self.rap == _CHIP_ID else value
 
     def _write_rare(self, offset: int, width: int, value: int) -> int:
         if 0 <= offset < _APROM_END:
@@ -147,20 +157,26 @@ class RegisterFile(LanceCore):
             self.changed()
         return 0
 
-    def _aprom_answers(self, offset: int, width: int) -> bool:
+    def _read_aprom(self, offset: int, width: int) -> int:
+        """Bytes, and aligned words, at any time; aligned double words in DWIO.
+
+        The data sheet wants double words in DWIO, and FreeBSD and Solaris read these; but Linux, OpenBSD and NetBSD
+        take the station address byte by byte in either mode, and a chip has bytes on their lanes for them, too.
+        """
+        ones = _ALL_ONES.get(width, 0xFFFF_FFFF)
+        wide = width == 4 and bool(self.words[_BCR18] & _DWIO)
+        if not (width in (1, 2) or wide) or offset % width:
+            return ones
+        return self.words[state.APROM + (offset >> 2)] >> 8 * (offset & 3) & ones
+
+    def _aprom_takes(self, offset: int, width: int) -> bool:
         """Bytes and aligned words in WIO, aligned double words in DWIO."""
         if self.words[_BCR18] & _DWIO:
             return width == 4 and not offset & 3
         return width == 1 or (width == 2 and not offset & 1)
 
-    def _read_aprom(self, offset: int, width: int) -> int:
-        ones = _ALL_ONES.get(width, 0xFFFF_FFFF)
-        if not self._aprom_answers(offset, width):
-            return ones
-        return self.words[state.APROM + (offset >> 2)] >> 8 * (offset & 3) & ones
-
     def _write_aprom(self, offset: int, width: int, value: int) -> None:
-        if not self.words[_BCR2] & bits.BCR2_APROMWE or not self._aprom_answers(offset, width):
+        if not self.words[_BCR2] & bits.BCR2_APROMWE or not self._aprom_takes(offset, width):
             return
         index, shift = state.APROM + (offset >> 2), 8 * (offset & 3)
         lane = _ALL_ONES[width] << shift

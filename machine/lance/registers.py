@@ -21,6 +21,7 @@ __all__ = ["BCRS", "CSRS", "describe", "markdown"]
 
 _SHOWN_CSRS: Final = (0, 3, 4, 5, 6, 15, 46, 47, 58, 80, 112, 114, 124)
 _SHOWN_BCRS: Final = (2, 4, 9, 18, 20)
+_INERT_MARK: Final = "*"
 
 _INTRODUCTION: Final = """# Registers of the Lance (Am79C970A)
 
@@ -28,20 +29,26 @@ Generated from `machine/lance/csrs.py`, `bcrs.py` and `pci.py` by `python -m mac
 
 Columns of the summaries: value after H_RESET; the bits that S_RESET and STOP put back to it (a dash: none).
 Registers that are not listed are reserved: they read 0 and ignore writes. Bits that no field names read 0.
+
+What is *kept, without effect here* takes writes and reads back as on the chip, and changes nothing else: no bus
+bursts, FIFOs, pins, transceivers or collisions exist here, and two modes are not modelled (big-endian buffers, BSWP;
+look-ahead packet processing, LAPPEN). What is *never set here* is a cause that nothing here gives. `worldswitch
+registers` puts an asterisk behind such bits.
 """
 
 _PORTS: Final = """## Ports
 
 | port | WIO (16-bit) | DWIO (32-bit) |
 |---|---|---|
-| APROM | 0x00-0x0F, bytes and aligned words | 0x00-0x0F, aligned double words |
+| APROM | 0x00-0x0F, bytes and aligned words | 0x00-0x0F, aligned double words; reads also of bytes and aligned words |
 | RDP | 0x10 | 0x10 |
 | RAP | 0x12 | 0x14 |
 | RESET (a read performs S_RESET) | 0x14 | 0x18 |
 | BDP | 0x16 | 0x1C |
 
 A 32-bit write to offset 0x10 in WIO switches to DWIO; only H_RESET switches back. An access of another width
-reads all ones and writes nothing.
+reads all ones and writes nothing. RDP has 16 bits in DWIO, too, and 0 above them; but CSR88 reads there as the whole
+chip ID, 0x02621003.
 """
 
 
@@ -51,7 +58,9 @@ def _summary(registers: Iterable[Register]) -> Iterator[str]:
     for register in registers:
         resets = " | ".join(f"0x{mask:04X}" if mask else "-" for mask in (register.s_reset, register.stop))
         access = ", ".join(dict.fromkeys(field.access.value for field in register.fields))
-        note = register.note or (f"only while {register.gate.name}" if register.gate else "")
+        gate = f"only while {register.gate.name}" if register.gate else ""
+        effect = "kept, without effect here" if register.inert else ""
+        note = register.note or "; ".join(filter(None, (gate, effect)))
         yield f"| {register.name} | {register.title} | 0x{register.reset:04X} | {resets} | {access} | {note} |"
 
 
@@ -61,7 +70,7 @@ def _fields(register: Register) -> Iterator[str]:
     yield "| bits | field | access | meaning |"
     yield "|---|---|---|---|"
     for field in register.fields:
-        yield f"| {field.bits} | {field.name} | {field.access.value} | {field.meaning} |"
+        yield f"| {field.bits} | {field.name} | {field.access.value} | {field.described} |"
     yield ""
 
 
@@ -117,6 +126,7 @@ def _state_lines(chip: RegisterFile) -> Iterator[str]:
     for table, shown in ((CSRS, _SHOWN_CSRS), (BCRS, _SHOWN_BCRS)):
         for index in shown:
             yield _register_line(chip, table[index])
+    yield f"{_INERT_MARK} kept, without effect here (docs/registers.md)"
 
 
 def _ring_line(name: str, chip: RegisterFile, base: int, counter: int) -> str:
@@ -129,7 +139,7 @@ def _ring_line(name: str, chip: RegisterFile, base: int, counter: int) -> str:
 
 def _register_line(chip: RegisterFile, register: Register) -> str:
     value = (chip.read_csr if register.space == "CSR" else chip.read_bcr)(register.index)
-    return f"{register.name:9} {value:#06x}  {register.explain(value)}".rstrip()
+    return f"{register.name:9} {value:#06x}  {register.explain(value, _INERT_MARK)}".rstrip()
 
 
 if __name__ == "__main__":

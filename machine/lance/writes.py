@@ -27,6 +27,7 @@ _TDMD: Final = bits.CSR0_TDMD
 _TXON: Final = bits.CSR0_TXON
 _SPND: Final = bits.CSR5_SPND
 _COMMANDS: Final = bits.CSR0_TDMD | bits.CSR0_STRT | bits.CSR0_INIT
+_LENGTH_FROM_COUNTER: Final = 4  # CSR76 and 78 from CSR72 and 74
 _BOTH: Final = bits.BCR20_CSRPCNET | bits.BCR20_SSIZE32
 _STYLES: Final = {1: bits.BCR20_SSIZE32 | 1, 2: _BOTH | 2, 3: _BOTH | 3}  # SWSTYLE -> what BCR20 then says
 
@@ -112,7 +113,10 @@ def _features(chip: LanceCore, plan: WritePlan, value: int) -> int:
 
 
 def _control(chip: LanceCore, plan: WritePlan, value: int) -> int:
-    """CSR5: SPND takes effect at once; its end lets a waiting TDMD, or the next poll, go ahead."""
+    """CSR5: SPND takes effect at once; its end lets a waiting TDMD, or the next poll, go ahead.
+
+    So does magic packet mode, whose end waits for the next poll or demand: what it interrupts is not in a hurry.
+    """
     words = chip.words
     was_suspended = words[_CSR5] & bits.CSR5_SPND
     _plain(chip, plan, value)
@@ -129,6 +133,21 @@ def _style(chip: LanceCore, plan: WritePlan, value: int) -> int:
     words = chip.words
     style = words[plan.word]
     words[plan.word] = style & bits.BCR20_APERREN | _STYLES.get(style & bits.BCR20_SWSTYLE, bits.BCR20_CSRPCNET)
+    return 0
+
+
+def _ring_length(chip: LanceCore, plan: WritePlan, value: int) -> int:
+    """CSR76 and CSR78: the ring's counter begins anew with its length, at the first descriptor.
+
+    Initialisation by registers alone (CSR24 to 31 and these two, then STRT) says nothing else about where to begin.
+    """
+    words = chip.words
+    if words[_CSR0] & _STOP or words[_CSR5] & _SPND:
+        _plain(chip, plan, value)
+        counter = plan.word - _LENGTH_FROM_COUNTER
+        if words[counter] != words[plan.word]:
+            words[counter] = words[plan.word]
+            chip.changed()
     return 0
 
 
@@ -154,6 +173,7 @@ _HANDLERS: Final[dict[str, Writer]] = {
     "latency": _latency,
     "led": _led,
     "plain": _plain,
+    "ring-length": _ring_length,
     "status": _status,
     "style": _style,
 }

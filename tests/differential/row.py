@@ -48,7 +48,9 @@ class Byte:
 
 @dataclass(frozen=True, slots=True)
 class KnownError:
-    """One row; ``data_sheet`` names section or register. The hooks are all optional, and act in this order.
+    """One row; ``data_sheet`` names section or register, ``checked`` what else was asked: drivers, other emulators.
+
+    The hooks are all optional, and act in this order.
 
     ``skips``: the step is given to neither machine. ``withholds``: only ours is given it, and an IN has to find nothing
     there. ``gives``, ``arrives``: what QEMU is given instead of a written value, and of a frame. ``ends``: asked when
@@ -62,6 +64,7 @@ class KnownError:
     qemu: str
     data_sheet: str
     verdict: Verdict = Verdict.WRONG
+    checked: str = ""
     skips: Callable[[Context], bool] | None = None
     withholds: Callable[[Context], bool] | None = None
     gives: Callable[[Context, int], int] | None = None

@@ -50,6 +50,7 @@ ROWS: Final = (
         "latency-alias",
         "MIN_GNT and MAX_LAT of configuration space stay 0x06 and 0xFF.",
         "BCR22: its two bytes are what offsets 0x3E and 0x3F show.",
+        checked="Am79C971, p. 172: MIN_GNT is aliased to offset 0x3E; 86Box has constants there",
         reads=_latencies,
     ),
     KnownError(
@@ -57,12 +58,14 @@ ROWS: Final = (
         "The latency timer takes no writes.",
         "PCI configuration, latency timer: read/write.",
         Verdict.MISSING,
+        checked="Am79C970, p. 84: a working register; 86Box stores it",
         reads=lambda c, value: _as_ours(c, value, _LATENCY_TIMER, 0xFF),
     ),
     KnownError(
         "cache-line-size",
         "The register at offset 0x0C takes writes.",
         "PCI configuration: this chip has no cache line size; the offset is reserved.",
+        checked="86Box takes no write there",
         reads=lambda c, value: _byte(c, value, _CACHE_LINE, lambda _: 0),
     ),
     KnownError(
@@ -70,12 +73,14 @@ ROWS: Final = (
         "Bit 6 of the PCI command register stays 0.",
         "PCI configuration, command register: PERREN, bit 6, is read/write.",
         Verdict.MISSING,
+        checked="86Box takes the bit",
         reads=lambda c, value: _as_ours(c, value, _COMMAND, _PARITY_RESPONSE),
     ),
     KnownError(
         "interrupt-status",
         "Bit 3 of the PCI status register shows INTA#, and bit 10 of the command register turns INTA# off.",
         "PCI configuration: both bits are reserved; they are of PCI 2.3, and this chip is of PCI 2.1.",
+        checked="86Box has neither bit",
         gives=lambda c, value: _byte(c, value, _COMMAND_HIGH, lambda byte: byte & ~_INTX_DISABLE, write=True),
         reads=lambda c, value: _byte(c, value, _STATUS, lambda byte: byte & ~_INTX_STATUS),
     ),
@@ -83,6 +88,7 @@ ROWS: Final = (
         "beyond-header",
         "Configuration space from 0x40 on keeps what is written.",
         "PCI configuration: offsets 0x40 to 0xFF are reserved.",
+        checked="86Box takes no write there",
         withholds=lambda c: isinstance(c.step, Config) and c.step.value is not None and c.step.offset >= _HEADER_END,
     ),
 )

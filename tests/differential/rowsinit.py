@@ -39,24 +39,28 @@ ROWS: Final = (
         "dwio-after-reset",
         "S_RESET goes back to 16-bit ports.",
         "BCR18: DWIO is cleared by H_RESET, and not affected by S_RESET.",
+        checked="86Box keeps DWIO; FreeBSD's if_pcn.c: only a hardware reset leaves it",
         after=_dwio_again,
     ),
     KnownError(
         "lengths-after-reset",
         "S_RESET makes both rings one descriptor long (CSR72, 74, 76, 78).",
         "CSR72, 74, 76, 78: not affected by S_RESET.",
+        checked="data sheet, p. 135: not affected by H_RESET, S_RESET or STOP; 86Box does as QEMU",
         after=_lengths_again,
     ),
     KnownError(
         "rings-after-reset",
         "S_RESET forgets where the rings are; STRT without a new INIT finds none.",
         "CSR24, 25, 30, 31: not affected by S_RESET, so that STRT can go on without INIT.",
+        checked="data sheet, p. 135, says so of lengths and counters; 86Box forgets the rings, as QEMU does",
         ends=lambda c: c.rings_lost and c.now(0, _ON),
     ),
     KnownError(
         "ring-at-zero",
         "A ring at address 0 is no ring.",
         "Init block, RDRA and TDRA: any address; 0 is one.",
+        checked="MAME's am79c90.cpp takes any address; 86Box does as QEMU",
         ends=_ring_at_zero,
     ),
 )

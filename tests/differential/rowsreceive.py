@@ -16,7 +16,6 @@ _FCS: Final = 4
 _SHORTEST: Final = 60
 _INNER: Final = 46  # bytes of data in a frame of minimum length
 _LOOKAHEAD: Final = 3
-_MATCHES: Final = bits.RMD1_PAM | bits.RMD1_LAFM | bits.RMD1_BAM
 _ZEROS: Final = 0xF000
 _WRITTEN: Final = {"status": (0x7F000000, 0x7FFF0000), "result": (0xFFFF0000, 0xFFFFFFFF)}  # in style 0, in others
 
@@ -91,12 +90,6 @@ def _left_over(c: Context, word: Word) -> int:
     return word.theirs & ~(word.before & ~word.ours & (wide if c.style else narrow))
 
 
-def _matches(c: Context, word: Word) -> int:
-    if word.ring == RX and word.returned and word.part == "status" and c.style == 1:
-        return word.theirs & ~_MATCHES
-    return word.theirs
-
-
 def _fcs_of(c: Context, address: int) -> tuple[int, int] | None:
     """(the FCS byte that belongs at an address, the one that QEMU puts there), or None if it is no FCS's place."""
     run = iter(c.ring(RX).owned())
@@ -143,12 +136,14 @@ ROWS: Final = (
         "Frames of less than 60 bytes are received as they are.",
         "Frame format: 64 bytes with FCS at least; less is a runt, which RPA (CSR124) admits. No host's frame is one.",
         Verdict.OPEN,
+        checked="86Box and VirtualBox pad to 60 bytes, as ours; MAME drops runts",
         arrives=lambda _c, frame: frame.ljust(_SHORTEST, b"\0"),
     ),
     KnownError(
         "receives-before-start",
         "Frames are received after INIT, before STRT.",
         "CSR0: the receiver is on while RXON, which STRT sets.",
+        checked="MAME's am79c90.cpp asks for RXON; 86Box does as QEMU",
         withholds=_off,
     ),
     KnownError(
@@ -156,6 +151,7 @@ ROWS: Final = (
         "DRX works at once when CSR15 is written while suspended; RXON stays.",
         "CSR15: DRX decides whether STRT sets RXON; of a change while suspended nothing is said.",
         Verdict.OPEN,
+        checked="86Box looks at DRX as QEMU does, MAME's am79c90.cpp at RXON as ours",
         skips=_mode_of_receiver,
     ),
     KnownError(
@@ -163,12 +159,14 @@ ROWS: Final = (
         "An RMD whose ONES are not 1111, or whose ZEROS are not 0000, counts as not owned.",
         "RMD1, RMD2: ONES and ZEROS are to be written so; the chip does not check them.",
         Verdict.OPEN,
+        checked="Am79C965, p. 172: ONES are not changed by the chip; 86Box looks at them, MAME takes them for length",
         ends=_malformed,
     ),
     KnownError(
         "searches-ring",
         "If the RMD whose turn it is belongs to the driver, the next one that does not is used instead.",
         "Receive descriptor table entry: the chip polls the current RMD; without it, a frame is missed.",
+        checked="86Box and MAME: the current RMD or none",
         skips=lambda c: isinstance(c.step, Inject) and _scattered(c),
         ends=lambda c: bool(c.looped) and _scattered(c),
     ),
@@ -177,6 +175,7 @@ ROWS: Final = (
         "A frame takes three RMDs at most; what does not fit into them is lost, with OFLO and BUFF.",
         "RMD1: a frame may be chained over any number of buffers; BUFF means that the next one is not the chip's.",
         Verdict.MISSING,
+        checked="86Box, VirtualBox and MAME chain over any number",
         ends=_needs_four,
     ),
     KnownError(
@@ -184,12 +183,14 @@ ROWS: Final = (
         "ASTRP_RCV does nothing.",
         "CSR4: with ASTRP_RCV pad and FCS of 802.3 frames with less than 46 bytes of data are stripped.",
         Verdict.MISSING,
+        checked="86Box and VirtualBox strip, under the same condition",
         ends=_stripped,
     ),
     KnownError(
         "receive-fcs",
         "The FCS of a received frame is stored as zeros; in loopback as the CRC register, not inverted, bytes swapped.",
         "Frame format: the FCS is part of what is received, and follows the data in memory.",
+        checked="MAME's am79c90.cpp: CRC32, inverted, low byte first; 86Box stores the register as it is",
         byte=_fcs,
     ),
     KnownError(
@@ -197,18 +198,15 @@ ROWS: Final = (
         "Nothing of a frame that the address filter rejects gets into memory.",
         "Address matching takes place while the frame arrives; a buffer is undefined until its RMD is given back.",
         Verdict.OPEN,
+        checked="86Box and MAME filter first; no driver may look",
         byte=_passing,
     ),
     KnownError(
         "rmd-left-overs",
         "Error bits, ENP and STP, BPE, reserved bits, RPC and RCC stay as the driver left them.",
-        "RMD1, RMD2: the chip writes these bits when it gives an RMD back.",
+        "RMD1, RMD2: the chip sets these bits, and the host clears them; ours writes all of them.",
+        Verdict.OPEN,
+        checked="data sheet, p. 163-164: set by the chip, cleared by the host; 86Box and MAME leave them, as QEMU does",
         word=_left_over,
-    ),
-    KnownError(
-        "ilacc-matches",
-        "PAM, LAFM and BAM are set in style 1, too.",
-        "RMD1 of SWSTYLE 1: bits 20 to 22 are reserved.",
-        word=_matches,
     ),
 )

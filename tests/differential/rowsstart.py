@@ -75,6 +75,11 @@ def _suspended_seen(c: Context, value: int) -> int:
     return value | c.csr(0) & bits.CSR0_TDMD if c.reads(CSR, 0) and c.now(5, bits.CSR5_SPND) else value
 
 
+def _falls_asleep(c: Context) -> bool:
+    value = c.access.value if c.access else None
+    return c.writes(CSR, 5) and value is not None and value & bits.CSR5_MAGIC == bits.CSR5_MAGIC
+
+
 def _sends(c: Context) -> bool:
     """QEMU would send a frame, and so clear TDMD, if it looked at its ring now."""
     if c.carrier_lost:
@@ -145,6 +150,7 @@ ROWS: Final = (
         "stop-alone",
         "STOP with one of STRT and INIT stops and starts; STOP while stopped takes INEA and TDMD, and leaves SPND.",
         "CSR0: STOP overrides INIT, STRT and TDMD, and clears INEA. CSR5: STOP clears SPND.",
+        checked="MAME's am79c90.cpp: STOP overrides all other bits; 86Box does as QEMU",
         gives=_stop_alone,
         after=_spnd_cleared,
     ),
@@ -152,6 +158,7 @@ ROWS: Final = (
         "txon-after-stop",
         "STOP sets TXON, which stays: CSR0 reads 0x0014, TDMD sends while stopped, and after INIT polling sends, too.",
         "CSR0: STOP clears TXON and RXON; without TXON no descriptor is read and TDMD is reset.",
+        checked="86Box and VirtualBox: CSR0 is 0x0004, without which Linux' pcnet32.c finds no chip",
         gives=_no_tdmd_when_off,
         after=_hold,
         reads=_stuck_seen,
@@ -160,14 +167,24 @@ ROWS: Final = (
         "tdmd-while-suspended",
         "TDMD sends at once although the chip is suspended.",
         "CSR5: while SPND is set no new frame is sent.",
+        checked="the data sheet alone; 86Box does as QEMU",
         gives=_suspended,
         after=_resumed,
         reads=_suspended_seen,
     ),
     KnownError(
+        "magic-packet",
+        "MPEN and MPMODE do nothing.",
+        "CSR5: with both of them the chip neither sends nor receives, and waits for a magic packet.",
+        Verdict.MISSING,
+        checked="Am79C961A, p. 84: normal activity is suspended; 86Box does as QEMU",
+        skips=_falls_asleep,
+    ),
+    KnownError(
         "tdmd-stays",
         "TDMD stays set until a frame has been sent, and sends whatever is queued later, DPOLL or not.",
         "CSR0: TDMD is cleared when the transmit descriptor is fetched.",
+        checked="MAME's am79c90.cpp: one look for each TDMD; 86Box clears it after a descriptor of any kind",
         gives=_sticky_tdmd,
         after=_demanded,
     ),
@@ -176,12 +193,14 @@ ROWS: Final = (
         "INIT after a STRT without it leaves TXON and RXON as they are.",
         "CSR0 asks for INIT before or with STRT, and says of this order only that CSR15 is loaded anew.",
         Verdict.OPEN,
+        checked="86Box does as QEMU; MAME's am79c90.cpp carries INIT out only after STOP",
         skips=_init_again,
     ),
     KnownError(
         "uint",
         "UINTCMD waits for INEA, then pulses INTA# once; UINT itself does not interrupt.",
         "CSR4: UINTCMD sets UINT, and UINT sets INTR until it is cleared.",
+        checked="86Box: UINT is set at once and interrupts until it is cleared, as ours; its INTR needs INEA",
         gives=_uint_given,
         reads=_uint_seen,
         hidden=lambda c: bits.CSR0_INTR if c.now(4, bits.CSR4_UINT) else 0,
@@ -190,6 +209,7 @@ ROWS: Final = (
         "txstrt",
         "The start of a transmission sets bit 2 of CSR4, the mask TXSTRTM, instead of bit 3, TXSTRT.",
         "CSR4: TXSTRT is bit 3, and interrupts unless TXSTRTM is set.",
+        checked="86Box and VirtualBox set bit 3",
         reads=_txstrt_seen,
         hidden=lambda c: _unmasked(c, bits.CSR4_TXSTRT),
     ),
@@ -198,6 +218,7 @@ ROWS: Final = (
         "The counter of missed frames wraps without a trace.",
         "CSR4: MFCO is set when CSR112 wraps, and interrupts unless MFCOM is set.",
         Verdict.MISSING,
+        checked="the data sheet alone; 86Box does as QEMU; OpenBSD's if_pcn.c masks it (MFCOM)",
         reads=lambda c, value: value | c.csr(4) & bits.CSR4_MFCO if c.reads(CSR, 4) else value,
         hidden=lambda c: _unmasked(c, bits.CSR4_MFCO),
     ),
@@ -206,6 +227,7 @@ ROWS: Final = (
         "A counter (CSR72, CSR74) larger than its ring's length is a descriptor before the ring.",
         "CSR72, CSR74: the counter is loaded from the length; no meaning of others is given. Ours begins anew.",
         Verdict.OPEN,
+        checked="Am79C971, p. 142: 0 is the last descriptor, of others nothing; 86Box does as QEMU",
         ends=_astray,
     ),
     KnownError(
@@ -213,6 +235,7 @@ ROWS: Final = (
         "DMA to addresses without memory succeeds; MERR is never set.",
         "CSR0: MERR is set when no target answers (a master abort).",
         Verdict.MISSING,
+        checked="Linux' pcnet32.c reports MERR; 86Box and MAME never set it",
         ends=_no_memory,
     ),
 )

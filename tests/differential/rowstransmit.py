@@ -144,6 +144,7 @@ ROWS: Final = (
         "APAD_XMT does nothing: short frames go out short.",
         "CSR4: with APAD_XMT frames are padded to 60 bytes and the FCS.",
         Verdict.MISSING,
+        checked="Linux' pcnet32.c and OpenBSD's if_pcn.c set APAD_XMT and pad nothing themselves; 86Box does as QEMU",
         frames=_padded,
     ),
     KnownError(
@@ -151,6 +152,7 @@ ROWS: Final = (
         "DXMTFCS is only known in loopback: the FCS that the driver appends leaves as if it were data.",
         "CSR15: with DXMTFCS the chip appends no FCS, the frame's last four bytes are it; a wrong one reaches nobody.",
         Verdict.MISSING,
+        checked="MAME's am79c90.cpp: no FCS with DTCR unless ADD_FCS; 86Box does as QEMU",
         frames=_stripped,
     ),
     KnownError(
@@ -158,6 +160,7 @@ ROWS: Final = (
         "BABL is never set.",
         "CSR0: BABL is set after more than 1518 bytes of one frame, FCS included.",
         Verdict.MISSING,
+        checked="MAME's am79c90.cpp: BABL above 1518 bytes with FCS",
         hidden=_babble,
     ),
     KnownError(
@@ -165,6 +168,7 @@ ROWS: Final = (
         "A packet of more than 4092 bytes disappears, without an error.",
         "Transmit descriptors: any number may be chained; the length is limited by nothing but BABL.",
         Verdict.MISSING,
+        checked="the data sheet alone; 86Box and VirtualBox give up at 1536 bytes, MAME at 4096",
         ends=_too_long,
     ),
     KnownError(
@@ -172,30 +176,36 @@ ROWS: Final = (
         "A second STP before an ENP starts the packet anew; what came before is lost.",
         "TMD1: STP marks the first buffer; one in the middle of a chain is not defined. Ours ignores it.",
         Verdict.OPEN,
+        checked="86Box and MAME ignore it within a chain, as ours does",
         ends=_stp_within,
     ),
     KnownError(
         "endless-chain",
         "A ring full of TMDs without ENP is given back without an error.",
         "TMD2: BUFF and UFLO are set when the chip finds neither ENP nor a next TMD of its own.",
+        checked="86Box: a chain that meets its own beginning is an underflow",
         ends=_endless,
     ),
     KnownError(
         "underflow-place",
         "A chain without ENP is marked as broken in its first TMD.",
         "TMD2: BUFF is set in the current TMD, the last one that the chip has.",
+        checked="86Box and MAME's am79c90.cpp mark the last TMD",
         word=_underflow,
     ),
     KnownError(
         "tmd-left-overs",
         "ERR, MORE, ONE, DEF and TMD2 stay as the driver left them.",
-        "TMD1, TMD2: the chip writes these bits when it gives a TMD back.",
+        "TMD1, TMD2: the chip sets these bits, and the host clears them; ours writes all of them.",
+        Verdict.OPEN,
+        checked="data sheet, p. 163-164, of RMDs: set by the chip, cleared by the host; 86Box and MAME leave them",
         word=_left_over,
     ),
     KnownError(
         "ltint",
         "LTINTEN without TOKINTD changes nothing: every TMD gives a TINT. With both, LTINT counts in every TMD.",
         "CSR5: with LTINTEN a frame gives a TINT only if LTINT is set in its last TMD.",
+        checked="OpenBSD's if_pcn.c sets LTINTEN alone, and LTINT in some TMDs; 86Box does as QEMU",
         surplus=lambda c: bits.CSR0_TINT if c.now(5, bits.CSR5_LTINTEN) else 0,
     ),
     KnownError(
@@ -203,6 +213,7 @@ ROWS: Final = (
         "With TOKINTD a TMD without STP is skipped silently.",
         "CSR5: TOKINTD suppresses TINT for successful transmissions; skipping is not mentioned. Ours gives a TINT.",
         Verdict.OPEN,
+        checked="86Box and MAME give none either; no driver read for this leaves such a TMD",
         hidden=_skip_tint,
     ),
     KnownError(
@@ -210,6 +221,7 @@ ROWS: Final = (
         "A TMD whose ONES are not 1111 counts as not owned.",
         "TMD1: ONES must be written as ones; the chip does not check them.",
         Verdict.OPEN,
+        checked="Am79C965, p. 172, of RMDs: not changed by the chip; 86Box does as QEMU, MAME takes them for length",
         ends=_must_be_ones,
     ),
     KnownError(
@@ -217,18 +229,21 @@ ROWS: Final = (
         "FCOLL does nothing.",
         "CSR15: FCOLL in internal loopback makes every attempt collide; the TMD gets RTRY.",
         Verdict.MISSING,
+        checked="MAME's am79c90.cpp: RTRY and ERR in the TMD",
         ends=lambda c: c.transmits and c.mode & _COLLISION == _COLLISION and any(chains(c)),
     ),
     KnownError(
         "loop-of-short-frames",
         "A frame of less than 60 bytes is looped with what an earlier frame has left in the transmitter behind it.",
         "Loopback: short frames come back as they are, or padded by APAD_XMT.",
+        checked="MAME's am79c90.cpp loops 8 to 32 bytes as they are; so 86Box means to, by its comment",
         ends=_loop_of_short,
     ),
     KnownError(
         "loop-with-own-fcs",
         "The FCS of a looped frame that brings its own is compared with bytes behind the frame.",
         "Loopback: with DXMTFCS the receiver checks the FCS that the driver has appended.",
+        checked="MAME's am79c90.cpp checks the FCS that the frame brings (DTCR)",
         ends=_loop_with_own_fcs,
     ),
 )

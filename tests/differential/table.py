@@ -32,7 +32,7 @@ def _effect(row: KnownError) -> str:
 
 
 def _line(row: KnownError) -> str:
-    return f"| `{row.name}` | {row.qemu} | {row.data_sheet} | {row.verdict.value} | {_effect(row)} |"
+    return f"| `{row.name}` | {row.qemu} | {row.data_sheet} | {row.checked} | {row.verdict.value} | {_effect(row)} |"
 
 
 def _summary() -> str:
@@ -42,12 +42,9 @@ def _summary() -> str:
 
 def markdown() -> str:
     """Summary and table, in Markdown."""
-    head = [_summary(), "", "| name | QEMU | data sheet | verdict | in the comparison |", "|---|---|---|---|---|"]
-    rows = (
-        f"| `{row.name}` | {row.qemu} | {row.data_sheet} | {row.verdict.value} | {_effect(row)} |"
-        for row in KNOWN_ERRORS
-    )
-    return "\n".join([*head, *rows]) + "\n"
+    titles = ("name", "QEMU", "data sheet", "checked against", "verdict", "in the comparison")
+    head = [_summary(), "", f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    return "\n".join([*head, *map(_line, KNOWN_ERRORS)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from tests.differential.corrections import Difference
 from tests.differential.knownerrors import KNOWN_ERRORS
 from tests.differential.planted import PLANTED
 from tests.differential.qemumachine import QemuMachine
+from tests.differential.row import KnownError
 from tests.differential.table import markdown
 
 NAMES = [row.name for row in KNOWN_ERRORS]
@@ -21,6 +22,13 @@ ALMOST_ALWAYS = {"positive-counters", "working-registers", "ring-bases", "csr103
 def test_every_row_is_planted() -> None:
     """No row is without a sequence, none is there twice, and no sequence is without a row."""
     assert sorted(NAMES) == sorted(PLANTED)
+
+
+@pytest.mark.parametrize("row", KNOWN_ERRORS, ids=NAMES)
+def test_every_row_was_checked(row: KnownError) -> None:
+    """No row rests on the two models alone: it names a page, a driver or another emulator that was asked."""
+    asked = ("data sheet", "Am79C9", "Linux'", "OpenBSD's", "FreeBSD's", "86Box", "VirtualBox", "MAME")
+    assert any(source in row.checked for source in asked)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -66,7 +66,9 @@ def terminal(*options: str) -> Iterator[Terminal]:
     )
     try:
         user = Terminal(here, process)
+        user.expect(b"starting a guest under QEMU", 5.0)  # the first sign of life, long before the others
         user.expect(b"is up", BOOT_S)
+        user.expect(b"the guest boots now")
         user.expect(PROMPT, BOOT_S)
         yield user
     finally:
@@ -174,6 +176,10 @@ def test_what_a_user_may_get_wrong() -> None:
         ("--qemu", "/nonexistent"),
         ("--disk", "/nonexistent"),
         ("--memory", "lots"),
+        ("--memory", "64M"),
+        ("--qemu", "/bin/true"),
+        ("--disk", "/dev/null"),
+        ("--kernel", "/tmp"),
         ("--accel", "hope"),
         ("--doorbell", "signal"),
     ):

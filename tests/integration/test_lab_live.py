@@ -14,8 +14,9 @@ import pytest
 
 from lab import cli, client, profilers
 from lab.report import schema
-from machine.errors import SetupError
+from machine.errors import SetupError, StackError
 from tests.kit.cli import COMMAND, alive, assert_one_line, record_of, status, up, worldswitch
+from tests.kit.stack import eventually
 
 NAME = f"live-{os.getpid()}"
 PEER = "198.18.0.3"
@@ -216,3 +217,57 @@ def test_without_a_profiler_there_is_one_line(record, tmp_path):
         timeout=20,
     )
     assert "worldswitch[profile]" in assert_one_line(done, 1)
+
+
+@contextmanager
+def stopped(pid):
+    """The process is not scheduled while the block runs."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("words", [("mode=optimised",), ("link=down",), ("link=10mbit", "tick_ms=3")])
+def test_a_set_that_failed_is_not_carried_out_later(record, words, capsys):
+    """A vmm that is stopped: one line; when it goes on, what runs is what status says, and that is what was before."""
+    change("mode=2.0", "link=up", "link=none")
+    before = status(NAME)
+    with stopped(record["processes"]["vmm"]["pid"]):
+        assert cli.main(["set", "--name", NAME, *words]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    stores = rap_stores()
+    assert ping("-c", "3", "-i", "0.01").returncode == 0
+    assert rap_stores() == stores  # mode 2.0 traps them all
+    after = status(NAME)
+    assert (after["settings"], after["cable"]) == (before["settings"], before["cable"])
+    assert change("mode=ports")["mode"] == "ports"
+    assert ping("-c", "2", "-i", "0.01").returncode == 0
+    assert rap_stores() > stores
+
+
+def test_a_second_trace_is_refused_and_the_first_is_whole(record, tmp_path):
+    """Two traces at once: one line for the second; one whose recorder is killed is nobody's."""
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    words = [*COMMAND, "trace", "--name", NAME, "--seconds"]
+    with subprocess.Popen([*words, "4", str(first)], stdout=subprocess.PIPE, text=True) as process:
+        assert eventually(lambda: tracing(NAME), 20)
+        done = worldswitch("trace", "--name", NAME, "--seconds", "1", str(second))
+        assert "being recorded by another program" in assert_one_line(done, 1)
+        said, _ = process.communicate(timeout=30)
+    assert " events of 4.0" in said
+    with subprocess.Popen([*words, "30", str(first)]) as process:
+        assert eventually(lambda: tracing(NAME), 20)
+        process.kill()
+    done = worldswitch("trace", "--name", NAME, "--seconds", "0.5", str(second))
+    assert (done.returncode, second.exists()) == (0, True)
+
+
+def tracing(name):
+    """Whether somebody traces the stack: then a stranger's request is refused."""
+    try:
+        client.request(name, {"command": "trace", "seconds": 0, "owner": {"pid": 0, "started": 0}})
+    except StackError:
+        return True
+    return False

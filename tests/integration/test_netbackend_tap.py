@@ -11,10 +11,13 @@ import sys
 import pytest
 
 from machine.errors import NetworkError, StackError
-from netbackend import namespaces
+from netbackend import links, namespaces
+from netbackend.linkwatch import LinkWatch
+from netbackend.mtuguard import MtuGuard
 from netbackend.plan import NetworkPlan
-from netbackend.tap import disable_host_interrupts, enable_host_interrupts, open_tap
+from netbackend.tap import disable_host_interrupts, enable_host_interrupts, interface_of, open_tap
 from netbackend.topology import build
+from tests.kit.stack import eventually
 
 BROADCAST = b"\xff" * 6 + b"\x02\x57\x53\0\0\x01" + b"\x88\xb5" + bytes(46)
 
@@ -51,6 +54,57 @@ def test_a_name_that_belongs_to_another_link_is_refused(namespace):
     """Loopback is no TAP, and the message says so."""
     with pytest.raises(NetworkError, match="lo exists and is not a TAP"):
         namespaces.run(namespace, lambda: open_tap("lo"))
+
+
+def test_whose_tap_it_is(namespace):
+    """From a descriptor alone: the interface's name and its namespace; of a descriptor that is no TAP, an error."""
+    fd = namespaces.run(namespace, lambda: open_tap("tap7"))
+    name, inside = interface_of(fd)
+    found = os.fstat(inside)
+    assert (name, (found.st_dev, found.st_ino)) == ("tap7", namespaces.identity(namespace))
+    assert namespaces.run_in(inside, lambda: socket.if_nametoindex("tap7")) > 0
+    for descriptor in (fd, inside):
+        os.close(descriptor)
+    with open(os.devnull) as nothing, pytest.raises(NetworkError, match="find the TAP's interface"):
+        interface_of(nothing.fileno())
+
+
+def mtu_of(index):
+    """A link's MTU, in the calling thread's namespace."""
+    watch = LinkWatch(index)
+    try:
+        return watch.look().mtu
+    finally:
+        watch.close()
+
+
+def test_a_guarded_interface_keeps_its_limit_whatever_it_is_called(namespace):
+    """Too large an MTU is set back at once, a smaller one stays; a new name changes nothing, and close ends it."""
+
+    def change(**attributes):
+        with links.session() as connection:
+            connection.link("set", index=index, **attributes)
+
+    fd = namespaces.run(namespace, lambda: open_tap("tap7"))
+    index = namespaces.run(namespace, lambda: socket.if_nametoindex("tap7"))
+    namespaces.run(namespace, lambda: change(mtu=9000))
+    guard = namespaces.run(namespace, lambda: MtuGuard("tap7", 1500))
+    try:
+        for attributes, expected in (({}, 1500), ({"mtu": 1000}, 1000), ({"ifname": "new", "mtu": 65000}, 1500)):
+            namespaces.run(namespace, lambda attributes=attributes: change(**attributes))
+            assert eventually(lambda expected=expected: namespaces.run(namespace, lambda: mtu_of(index)) == expected)
+    finally:
+        guard.close()
+        guard.close()
+    namespaces.run(namespace, lambda: change(mtu=2000))
+    assert namespaces.run(namespace, lambda: mtu_of(index)) == 2000
+    os.close(fd)
+
+
+def test_nothing_to_guard(namespace):
+    """An interface that is not there cannot be guarded."""
+    with pytest.raises(NetworkError, match="look tap9 up"):
+        namespaces.run(namespace, lambda: MtuGuard("tap9", 1500))
 
 
 def test_nonblocking_is_what_was_asked_for(namespace):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from functools import partial
 
 import pytest
 
 from machine.config import CHOICES
 from tests.kit.frames import PacketSocket, mac_bytes, numbered
-from tests.kit.hostile import Canary, HostileStack
+from tests.kit.hostile import Canary, hostile_guest
 from tests.kit.stack import cpu_seconds, running
 
 SECONDS = 2.0
@@ -43,7 +42,7 @@ def pester(bed, seed, seconds):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_hostile_guest_harms_nobody_but_itself(kind, seed):
     """After seconds of random attacks both processes live, have done bounded work, and serve a sane driver again."""
-    with running(partial(HostileStack, seed=seed, seconds=SECONDS), **KINDS[kind]) as bed:
+    with running(hostile_guest(seed, SECONDS), **KINDS[kind]) as bed:
         canary = Canary(bed.stack)
         pester(bed, seed, SECONDS)
         outcome = bed.stack.ask("guest", "sane", ANSWER_S)
@@ -61,7 +60,7 @@ def test_a_hostile_guest_harms_nobody_but_itself(kind, seed):
 
 def test_a_hostile_guest_that_has_stopped_costs_nothing():
     """What a hostile guest leaves behind does not keep vmm or vmapp busy: no endless loop on rings or garbage."""
-    with running(partial(HostileStack, seed=3, seconds=0.5)) as bed:
+    with running(hostile_guest(3, 0.5)) as bed:
         bed.stack.ask("guest", "sane", ANSWER_S)
         before = [cpu_seconds(bed.processes[role]) for role in ("vmm", "vmapp")]
         time.sleep(1.0)

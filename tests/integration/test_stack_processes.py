@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from machine.doorbell import DOORBELLS
 from tests.conftest import NETNS_DIR, SHM_DIR, SHM_PREFIXES, names_in
 from tests.kit.programs import ping
 from tests.kit.stack import cpu_seconds, eventually, running
@@ -46,6 +47,20 @@ def test_no_process_keeps_a_privilege(bed, role):
     assert found["Groups"] == ""
     assert {found[key] for key in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
     assert found["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize("doorbell", DOORBELLS)
+def test_a_process_holds_what_the_supervisor_keeps_for_it_and_no_more(doorbell):
+    """Beside the standard ones, its channel and what its loop polls with: each descriptor is one that it was given."""
+    with running(doorbell=doorbell) as bed:
+        for role, pid in bed.stack.pids.items():
+            given = {os.readlink(f"/proc/self/fd/{fd}") for fd in bed.stack.keeper.of(role).values()}
+            folder = Path(f"/proc/{pid}/fd")
+            held = [os.readlink(entry) for entry in folder.iterdir() if int(entry.name) > 2]
+            others = [name for name in held if name not in given and "eventpoll" not in name]
+            assert len(others) == 1, others
+            assert others[0].startswith("socket:")
+            assert given <= set(held)
 
 
 def test_one_processor_is_the_default(bed):

@@ -6,16 +6,19 @@ of ``at_halt``; without one, and without an interrupt or a guest event, the driv
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import select
 import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
 
+from guest.card import Card, GuestEvents
 from guest.drivers.linux22 import Linux22
 from guest.drivers.napi import Napi
 from guest.drivers.pcnet import Pcnet
+from guest.events import Events
+from guest.interface import CardSettings
 from guest.memory import GuestRam
 from guest.platform import InterruptController
 from machine.counters import GUEST, indices
@@ -30,7 +33,7 @@ from vmapp.lance.engine import LanceEngine
 from vmapp.lance.testkit import MAC, MemoryPort
 from vmm.pic import PicPair
 
-__all__ = ["BareCpu", "BarePc"]
+__all__ = ["BareCpu", "BarePc", "ScriptedKernel"]
 
 RAM_BYTES: Final = 1 << 20
 
@@ -75,7 +78,7 @@ class BareCpu:
         self.enabled = True
         self._interrupts()
 
-    def hlt(self, events: select.poll) -> None:
+    def hlt(self, events: Events) -> None:
         """STI; HLT: ends with an interrupt, a guest event, or after what is scripted; else there is nothing to do."""
         self.halts += 1
         self._after_access(0)
@@ -94,14 +97,47 @@ class BareCpu:
             self.enabled = True
 
 
+class ScriptedKernel:
+    """What the guest's kernel has set on its interface, for the test to change; ``announce``: and to tell."""
+
+    def __init__(self) -> None:
+        self.settings: CardSettings | None = CardSettings(up=True, mac=MAC, promiscuous=False, ladrf=0)
+        self.looks = 0
+        self._told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._told
+
+    def look(self) -> CardSettings | None:
+        self.looks += 1
+        try:
+            os.eventfd_read(self._told)
+        except BlockingIOError:
+            pass
+        return self.settings
+
+    def announce(self, **changes: object) -> None:
+        """The kernel has set something, and says so."""
+        self.set(**changes)
+        os.eventfd_write(self._told, 1)
+
+    def set(self, **changes: object) -> None:
+        """The kernel has set something that it does not announce."""
+        assert self.settings is not None
+        self.settings = dataclasses.replace(self.settings, **changes)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        os.close(self._told)
+
+
 class BarePc:
     """Context manager: CPU, 8259 pair, Lance with its engine, and a driver ("linux22" or "napi") that is up.
 
     ``stack`` is the guest's network stack: send a datagram to have the guest send it, receive what it delivered.
-    ``wire.sent`` and ``wire.waiting`` are what the Lance sent and will receive.
+    ``wire.sent`` and ``wire.waiting`` are what the Lance sent and will receive. ``kernel``: what the guest's wants.
     """
 
-    def __init__(self, driver: str = "linux22", **rings: int) -> None:
+    def __init__(self, driver: str = "linux22", *, up: bool = True, **rings: int) -> None:
         self.registers = RegisterFile(memoryview(bytearray(4 * STATE_WORDS)).cast("I"))
         self.registers.power_on(MAC)
         self.registers.config_write(0x04, 2, 0x0005)  # I/O decoding, bus master
@@ -118,27 +154,30 @@ class BarePc:
         self.engine_runs = True
         self._kind = driver
         self._rings = rings
+        self._up = up
 
     def __enter__(self) -> BarePc:
         self.stack, self._tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.stack.setblocking(False)
         self._tap.setblocking(False)
         self._wake = os.eventfd(0)
-        chip_events, stack_events = select.poll(), select.poll()
-        chip_events.register(self._wake, select.POLLIN)
-        stack_events.register(self._wake, select.POLLIN)
-        stack_events.register(self._tap.fileno(), select.POLLIN)
+        self.kernel = ScriptedKernel()
+        self.kernel.set(up=self._up)
         ram = GuestRam(self.ram)
         logs = {"log_tx": 4, "log_rx": 5} | self._rings
         self.chip = Pcnet(self.cpu, ram, LANCE_DEFAULT_BASE, self._tap.fileno(), self.counters, **logs)  # type: ignore[arg-type]
+        self.card = Card(self.chip, self.kernel)
+        stack_events = GuestEvents(self.card, self._wake, self._tap.fileno())
+        chip_events = GuestEvents(self.card, self._wake)
         kind = {"linux22": Linux22, "napi": Napi}[self._kind]
-        self.driver = kind(self.chip, stack_events, chip_events)
+        self.driver = kind(self.chip, stack_events, chip_events, card=self.card)
         InterruptController(self.cpu).request(LANCE_IRQ, self.driver.interrupt)  # type: ignore[arg-type]
-        self.chip.open(MAC)
+        self.card.start(MAC)
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._wake)
+        self.kernel.close()
         self.stack.close()
         self._tap.close()
 

@@ -7,24 +7,25 @@ by word, or with a ``guest.cpu.Cpu`` on ``board.station("guest")``.
 
 from __future__ import annotations
 
-import importlib
 import os
 import select
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Final
-from unittest import mock
 
-from machine import layout, ring, world
+from machine import layout, ring, signalpipe, world
 from machine.config import make_settings
 from machine.control import Channel
 from machine.counters import indices
 from machine.launch import IRQ_SIGNAL, ROLES, SETTINGS_SIGNAL, Station
 from machine.ports import LANCE_DEFAULT_BASE
+from machine.wiring import interrupt
 from tests.kit.bells import Idle, ScriptedBell
+from tests.kit.impostor import prepared
 
 __all__ = ["MAC", "RAP", "RDP", "Board", "RawGuest", "kept_signals", "readable"]
 
@@ -33,6 +34,7 @@ RAP: Final = LANCE_DEFAULT_BASE + 0x12
 MAC: Final = bytes.fromhex("525400c61200")
 _HANDLED: Final = (signal.SIGIO, signal.SIGALRM, SETTINGS_SIGNAL, IRQ_SIGNAL)
 _EVENTS: Final = ("kick", "wake")
+_INTERRUPTED: Final = ("guest", "vmapp")
 
 
 def readable(fd: int) -> bool:
@@ -56,17 +58,6 @@ def kept_signals() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.setitimer(signal.ITIMER_REAL, *timer)
-
-
-def _prepared(package: str, station: Station) -> Callable[[], None]:
-    """The loop that the package's ``main`` would run in a process of its own."""
-    module = importlib.import_module(f"{package}.__main__")
-    with mock.patch.object(module, "run_role") as run_role:
-        module.main()
-    role, prepare = run_role.call_args.args
-    assert role == package
-    loop: Callable[[], None] = prepare(station)
-    return loop
 
 
 class RawGuest:
@@ -163,6 +154,7 @@ class Board:
         self.pages = {role: memoryview(bytearray(layout.COUNTER_PAGE_BYTES)).cast("Q") for role in ROLES}
         self.bells = {role: ScriptedBell() for role in ROLES}
         self.irq_signals = 0
+        self.interrupted: list[str] = []
         self.switches: list[int] = []
         self._vmapp = vmapp
         self._loops: dict[str, Callable[[], None]] = {}
@@ -172,6 +164,8 @@ class Board:
         self._signals = kept_signals()
         self._signals.__enter__()
         self.fds = {name: os.eventfd(0, os.EFD_CLOEXEC) for name in _EVENTS}
+        for role in _INTERRUPTED:
+            self.fds[interrupt(role)], self.fds[f"{interrupt(role)}-writer"] = signalpipe.make()
         self.wire, self._host_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.stack, self._guest_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end in (self.wire, self._host_tap, self.stack, self._guest_tap):
@@ -179,9 +173,9 @@ class Board:
         pairs = {role: Channel.pair() for role in ROLES}
         self.controls = {role: pair[0] for role, pair in pairs.items()}
         self._ends = {role: pair[1] for role, pair in pairs.items()}
+        self._loops["vmm"] = prepared("vmm", self.station("vmm"))
+        self._loops["vmapp"] = prepared("vmapp", self.station("vmapp"))
         signal.signal(IRQ_SIGNAL, self._on_irq_signal)
-        self._loops["vmm"] = _prepared("vmm", self.station("vmm"))
-        self._loops["vmapp"] = _prepared("vmapp", self.station("vmapp"))
         self.bells["vmm"].on_ring = self.run_vmm
         self.bells["vmm"].on_sleep = self._wake_vmapp
         self.bells["vmapp"].on_ring = self._switch
@@ -210,7 +204,7 @@ class Board:
             lance=nothing if role == "guest" else self.lance,
             counters=self.pages[role],
             bells=dict(self.bells),
-            pids=dict.fromkeys(ROLES, os.getpid()),
+            interrupts={name: partial(self._interrupt, name) for name in _INTERRUPTED},
             fds=self.fds | ({"tap": taps[role]} if role in taps else {}),
             mac=MAC,
         )
@@ -270,6 +264,12 @@ class Board:
             return False
         self.answer()
         return True
+
+    def _interrupt(self, role: str) -> None:
+        """A byte in the pipe and the signal, which the kernel would make of it for a process of its own."""
+        signalpipe.sender(self.fds[f"{interrupt(role)}-writer"])()
+        self.interrupted.append(role)
+        signal.raise_signal(IRQ_SIGNAL)
 
     def _on_irq_signal(self, _number: int, _frame: FrameType | None) -> Any:
         self.irq_signals += 1

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
-from lab.child import Child
 from lab.stack import Stack
-from machine.control import Channel
 from machine.counters import indices
 from machine.lance.state import STATE_WORDS
-from machine.layout import LANCE_OFFSET, PORT_TABLE
+from machine.layout import COUNTER_PAGE_BYTES, LANCE_OFFSET, PORT_TABLE, WORLD_BYTES
+from machine.shm import attach
+from tests.kit.impostor import ImpostorStack, module_program
 
-__all__ = ["Canary", "HostileStack"]
+__all__ = ["Canary", "hostile_guest"]
 
-_ROOT: Final = Path(__file__).parents[2]
 _PATTERN: Final = 0xC0FFEE_5EED_C0DE
 
 
-class HostileStack(Stack):
-    """Like Stack; its guest attacks for ``seconds``, then sends the event "sane"."""
-
-    def __init__(self, *arguments: Any, seed: int, seconds: float) -> None:
-        super().__init__(*arguments)
-        self._guest_arguments = (str(seed), str(seconds))
-
-    def _spawn(self, role: str) -> None:
-        if role != "guest":
-            super()._spawn(role)
-            return
-        here, there = Channel.pair()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.kit.hostile_guest", str(there.fileno()), *self._guest_arguments],
-            pass_fds=(*self._role_fds(role).values(), there.fileno()),
-            stdin=subprocess.DEVNULL,
-            cwd="/",
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            process_group=0,
-        )
-        there.close()
-        self._children[role] = Child(role, process, here, os.pidfd_open(process.pid))
+def hostile_guest(seed: int, seconds: float) -> Callable[..., Stack]:
+    """Makes a Stack whose guest attacks for ``seconds``, then sends the event "sane"."""
+    guest = module_program("tests.kit.hostile_guest", str(seed), str(seconds))
+    return partial(ImpostorStack, programs={"guest": guest})
 
 
 class Canary:
@@ -50,8 +29,11 @@ class Canary:
 
     def __init__(self, stack: Stack) -> None:
         tail = (LANCE_OFFSET + 4 * STATE_WORDS) // 8
-        self._views = [stack.world[tail:], stack.world[64 : LANCE_OFFSET // 8]]
-        self._views += [stack.counters[role][len(indices(role)) : PORT_TABLE] for role in ("vmm", "vmapp")]
+        world = attach(stack.keeper.fd("vmm", "world"), WORLD_BYTES).cast("Q")
+        self._views = [world[tail:], world[64 : LANCE_OFFSET // 8]]
+        for role in ("vmm", "vmapp"):
+            page = attach(stack.keeper.fd(role, "counters"), COUNTER_PAGE_BYTES).cast("Q")
+            self._views.append(page[len(indices(role)) : PORT_TABLE])
         for view in self._views:
             view[:] = memoryview(_PATTERN.to_bytes(8, "little") * len(view)).cast("Q")
 

@@ -1,6 +1,6 @@
 """A guest that keeps to no rule, played by this program in the guest's place (``tests.kit.hostile``).
 
-Arguments: control descriptor, seed, seconds. From the seed it does what a compromised guest could: any port
+Arguments: seed, seconds, control descriptor. From the seed it does what a compromised guest could: any port
 access, garbage in every word of the gate page and of its RAM, base addresses on top of other devices, rings and
 init blocks anywhere, OWN bits that a second thread flips. Then it cleans up, brings the chip up like a driver,
 sends a frame, and reports the event "sane".
@@ -41,8 +41,9 @@ class Attack:
         self._ram = station.ram
         self._words = station.ram.cast("I")
         self._rings = [0x1000, 0x2000]  # byte addresses that descriptors were last put at
-        self._ending = threading.Event()
+        self._beginning, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._flip, args=(seed,), daemon=True)
+        self._thread.start()  # now: no role may start a thread once it has given its rights up
         self._steps: tuple[Callable[[], None], ...] = (
             self.any_ports,
             self.any_ports,
@@ -58,7 +59,7 @@ class Attack:
     def run(self, seconds: float) -> None:
         """Steps in random order until time is over."""
         deadline = time.monotonic() + seconds
-        self._thread.start()
+        self._beginning.set()
         while time.monotonic() < deadline:
             self._random.choice(self._steps)()
         self._ending.set()
@@ -141,6 +142,7 @@ class Attack:
     def _flip(self, seed: int) -> None:
         """The other thread: changes descriptors while the chip looks at them."""
         rng = random.Random(~seed)
+        self._beginning.wait()
         while not self._ending.is_set():
             for _ in range(50):
                 index = (rng.choice(self._rings) + 4 * rng.randrange(2048)) // 4
@@ -169,13 +171,15 @@ class Attack:
 
 
 def _prepare(station: Station) -> Callable[[], None]:
-    seed, seconds = int(sys.argv[2]), float(sys.argv[3])
+    seed, seconds = int(sys.argv[1]), float(sys.argv[2])
     signal.signal(IRQ_SIGNAL, lambda *_: None)
 
+    traps = Traps(station)
+    attack = Attack(station, traps, seed)
+
     def play() -> None:
-        traps = Traps(station)
         station.control.send({"event": "running"})
-        Attack(station, traps, seed).run(seconds)
+        attack.run(seconds)
         answered, unanswered = traps.answered, traps.unanswered
         outcome = Driver(station, traps).boot()
         slowest = traps.slowest_s

@@ -30,7 +30,7 @@ class DescriptorLayout:
     rmd_kept: int = 0x0000FFFF  # bits of a RMD's status word that are handed back as found
     result_kept: int = 0  # bits of the result word that are handed back as found
     mcnt_shift: int = 0  # where MCNT starts in the result word
-    match_bits: bool = True  # RMD has PAM, LAFM and BAM
+    match_bits: bool = True  # RMD has PAM, LAFM and BAM: all do but those of 16 bits
     no_fcs: bool = False  # TMD bit 29 is NO_FCS instead of ADD_FCS
 
 
@@ -47,7 +47,7 @@ LAYOUTS: Final[tuple[DescriptorLayout, ...]] = (
         mcnt_shift=16,
         match_bits=False,
     ),
-    DescriptorLayout(words=4, address=0, status=1, count=1, result=2, match_bits=False, no_fcs=True),  # 1: ILACC
+    DescriptorLayout(words=4, address=0, status=1, count=1, result=2, no_fcs=True),  # 1: ILACC
     DescriptorLayout(words=4, address=0, status=1, count=1, result=2),  # 2: PCnet-PCI
     DescriptorLayout(words=4, address=2, status=1, count=1, result=0),  # 3: PCnet-PCI, outer words swapped
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from machine.counters import VMAPP, indices
-from machine.lance.bits import BCR20_SSIZE32, CSR0_TDMD, CSR4_DPOLL
+from machine.lance.bits import BCR20_SSIZE32, CSR0_TDMD, CSR4_DPOLL, CSR5_SPND
 from machine.lance.regfile import EFFECT_INIT, EFFECT_TRANSMIT, RegisterFile
 from machine.lance.state import BCR, CONFIG_GENERATION, CSR
 from machine.memory import GuestMemory
@@ -102,6 +102,11 @@ class LanceEngine:
     def listening(self) -> bool:
         """The receiver hears the wire; while it does not, ``receive`` only drops."""
         return self._receiver.listening
+
+    @property
+    def suspended(self) -> bool:
+        """The guest has suspended the chip (CSR5.SPND) for a moment, to set it up anew."""
+        return bool(self._words[CSR + 5] & CSR5_SPND)
 
     @property
     def receive_behind(self) -> bool:

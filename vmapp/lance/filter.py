@@ -9,12 +9,24 @@ from __future__ import annotations
 from typing import Final
 from zlib import crc32
 
-from machine.lance.bits import CSR15_DRCVBC, CSR15_DRCVPA, CSR15_PROM, RMD1_BAM, RMD1_LAFM, RMD1_PAM
-from machine.lance.state import CSR
+from machine.lance.bits import (
+    CSR0_RXON,
+    CSR5_MAGIC,
+    CSR5_MPPLBA,
+    CSR15_DRCVBC,
+    CSR15_DRCVPA,
+    CSR15_PROM,
+    RMD1_BAM,
+    RMD1_LAFM,
+    RMD1_PAM,
+)
+from machine.lance.state import CSR, LINK_UP
 
-__all__ = ["AddressFilter", "hash_index"]
+__all__ = ["AddressFilter", "hash_index", "wakes_up"]
 
 _BROADCAST: Final = b"\xff" * 6
+_ADDRESSES: Final = 12  # bytes: destination and source
+_REPEATED: Final = 16  # times that a magic packet has the station's address
 _LADRF: Final = CSR + 8
 _PADR: Final = CSR + 12
 _MODE: Final = CSR + 15
@@ -23,6 +35,20 @@ _MODE: Final = CSR + 15
 def hash_index(destination: bytes) -> int:
     """The LADRF bit (0..63) of a 6-byte address: the upper six bits of the CRC register, not inverted."""
     return (crc32(destination) ^ 0xFFFFFFFF) >> 26
+
+
+def wakes_up(frame: memoryview, words: memoryview) -> bool:
+    """The receiver waits for a magic packet, and this is one: behind its addresses it has PADR 16 times without a gap.
+
+    It is for PADR itself or, with MPPLBA, for a group or for all (data sheet, "Magic Packet Mode").
+    """
+    asleep = words[CSR] & CSR0_RXON and words[CSR + 5] & CSR5_MAGIC == CSR5_MAGIC and words[LINK_UP]
+    if not asleep:
+        return False
+    station, destination = _physical_address(words), bytes(frame[:6])
+    if station * _REPEATED not in bytes(frame[_ADDRESSES:]):
+        return False
+    return destination == station or bool(words[CSR + 5] & CSR5_MPPLBA and destination[0] & 1)
 
 
 class AddressFilter:

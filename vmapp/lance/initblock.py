@@ -31,11 +31,11 @@ class InitBlock:
 
 
 def fetch(memory: GuestMemory, address: int, wide: bool) -> InitBlock | None:
-    """Reads the block at guest address ``address`` (``wide``: its 32-bit form); None if it lies outside RAM."""
-    window = memory.source(address, _BYTES_32 if wide else _BYTES_16)
-    if window is None:
+    """Reads the block at guest address ``address`` (``wide``: its 32-bit form); None if a byte is out of reach."""
+    block = memory.read(address, _BYTES_32 if wide else _BYTES_16)
+    if block is None:
         return None
-    block = bytes(window)  # one snapshot, lest a guest on another processor changes it half way
+    # From here on a copy, lest a guest on another processor changes the block half way.
     return _parse_32(block) if wide else _parse_16(block)
 
 

@@ -33,6 +33,7 @@ __all__ = ["LONGEST", "MAX_FRAME", "NEVER", "SHORTEST", "Outlet"]
 MAX_FRAME: Final = 65536  # bytes; a longer chain is given up
 SHORTEST: Final = 60  # what APAD_XMT pads to, without FCS
 LONGEST: Final = 1514  # without FCS; more is babble
+_MOST_PARTS: Final = 512  # that are sent as they lie; writev() takes 1024, and a TMD's buffer may be in several windows
 NEVER: Final = (0, 1)  # status & 0 == 1: true of no TMD
 _FCS: Final = 4
 _PAD: Final = bytes(SHORTEST)
@@ -102,7 +103,7 @@ class Outlet:
             self._events.csr0 |= CSR0_BABL
         if self.loops:
             self._loop_back(parts, size, padded, own_fcs)
-        elif len(parts) == 1 or padded or own_fcs or self.on_frame is not None:
+        elif not 1 < len(parts) <= _MOST_PARTS or padded or own_fcs or self.on_frame is not None:
             self._send_whole(self._whole(parts, size, padded), own_fcs)
         else:
             self.port.send(parts)

@@ -10,8 +10,11 @@ import os
 from typing import Final, Protocol
 
 from machine.counters import VMAPP, indices
+from machine.tapend import end_if_gone
 
-__all__ = ["FramePort", "TapPort"]
+__all__ = ["HOST", "FramePort", "TapPort"]
+
+HOST: Final = "host"  # whose TAP it is, in messages
 
 _INDEX: Final = indices(VMAPP)
 _READS: Final = _INDEX["tap_reads"]
@@ -33,8 +36,8 @@ class FramePort(Protocol):
 class TapPort:
     """A TAP's file descriptor (IFF_TAP, IFF_NO_PI, non-blocking), owned and closed by the caller.
 
-    A TAP that is down or gone loses frames and delivers none. Only a descriptor that is not open raises OSError:
-    that is a defect of the caller.
+    A TAP that is down loses frames and delivers none. One that was deleted raises NetworkError (``machine.tapend``).
+    Only a descriptor that is not open raises OSError: that is a defect of the caller.
     """
 
     __slots__ = ("_counters", "_fd")
@@ -53,7 +56,7 @@ class TapPort:
             else:
                 os.write(self._fd, parts)
         except OSError as error:  # EAGAIN: queue full; EIO: TAP down; EINVAL: too short or too long for the kernel
-            _reraise_defect(error)
+            self._look_at(error)
             self._counters[_REFUSED] += 1
             return False
         return True
@@ -62,14 +65,18 @@ class TapPort:
         """One readv(); what exceeds ``parts`` is cut off by the kernel."""
         try:
             size = os.readv(self._fd, parts)
-        except OSError as error:  # EAGAIN: nothing there; EIO: TAP down
-            _reraise_defect(error)
+        except BlockingIOError:
+            self._counters[_EMPTY] += 1
+            return 0
+        except OSError as error:
+            self._look_at(error)
             self._counters[_EMPTY] += 1
             return 0
         self._counters[_READS if size else _EMPTY] += 1
         return size
 
-
-def _reraise_defect(error: OSError) -> None:
-    if error.errno in (errno.EBADF, errno.EFAULT):
-        raise error
+    def _look_at(self, error: OSError) -> None:
+        """Whether an error means more than a lost frame."""
+        if error.errno in (errno.EBADF, errno.EFAULT):
+            raise error
+        end_if_gone(self._fd, error, HOST)

@@ -19,7 +19,7 @@ from machine.lance.bits import (
     CSR0_RXON,
     CSR4_ASTRP_RCV,
     CSR4_MFCO,
-    CSR5_SPND,
+    CSR5_MPINT,
     CSR15_LOOP,
     RMD1_BCNT,
     RMD1_CRC,
@@ -29,13 +29,14 @@ from machine.lance.bits import (
     RMD1_STP,
     RMD2_MCNT,
 )
+from machine.lance.core import is_quiet
 from machine.lance.pci import BUS_MASTER, COMMAND_WORD
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
 
 from .descriptors import DescriptorLayout
 from .events import Events
-from .filter import AddressFilter
+from .filter import AddressFilter, wakes_up
 from .port import FramePort
 from .scatter import Scatter
 
@@ -50,6 +51,8 @@ _DIRECT: Final = _SHORTEST + _FCS  # smallest buffer that a frame is read into d
 _PAD: Final = bytes(_SHORTEST)
 _WHOLE: Final = RMD1_STP | RMD1_ENP
 _MISSED: Final = CSR + 112
+_ALIGN: Final = CSR + 122
+_ALIGNED_BY: Final = 2  # bytes before a frame, so that what follows its header of 14 lies at a multiple of four
 
 _INDEX: Final = indices(VMAPP)
 _FRAMES: Final = _INDEX["rx_frames"]
@@ -84,6 +87,7 @@ class Receiver:
         self._spill = self._scratch[:_LONGEST]
         self._spill_from = 0  # scratch offset of _spill: the size of the buffer before it
         self._strip = False
+        self._lead = 0  # bytes before each frame
         self._slack = _FCS  # room that a frame must leave in its buffer, or else go through the scratch buffer
 
     def configure(self, layout: DescriptorLayout, high: int) -> None:
@@ -91,15 +95,16 @@ class Receiver:
         self.ring.configure(layout, high)
         self.filter.configure(self._words, layout.match_bits)
         self._strip = bool(self._words[CSR + 4] & CSR4_ASTRP_RCV)
-        self._slack = _LONGEST if self._strip else _FCS
+        self._lead = _ALIGNED_BY if self._words[_ALIGN] & 1 else 0
+        self._slack = _LONGEST if self._strip or self._lead else _FCS
 
     @property
     def listening(self) -> bool:
-        """Receiver on, not suspended, allowed on the bus, cable in, and the wire not replaced by loopback."""
+        """Receiver on, not suspended or asleep, allowed on the bus, cable in, the wire not replaced by loopback."""
         words = self._words
         return bool(
             words[CSR] & CSR0_RXON
-            and not words[CSR + 5] & CSR5_SPND
+            and not is_quiet(words[CSR + 5])
             and words[COMMAND_WORD] & BUS_MASTER
             and not words[CSR + 15] & CSR15_LOOP
             and words[LINK_UP]
@@ -142,7 +147,7 @@ class Receiver:
     def looped(self, frame: memoryview) -> None:
         """Receives a frame of the chip's own transmitter; ``frame`` includes its FCS, which is checked."""
         words = self._words
-        if not words[CSR] & CSR0_RXON or words[CSR + 5] & CSR5_SPND:
+        if not words[CSR] & CSR0_RXON or is_quiet(words[CSR + 5]):
             return
         match = self.filter.match(bytes(frame[:6]))
         if match is None:
@@ -258,7 +263,7 @@ class Receiver:
         if self._strip and size >= _HEADER and (inner := frame[12] << 8 | frame[13]) < _SHORTEST - _HEADER:
             size = min(size, _HEADER + inner)
             frame = frame[:size]
-        if self.scatter.store(frame, flags):
+        if self.scatter.store(frame, flags, self._lead):
             self._account(1, size)
             if self.on_frame is not None:
                 self.on_frame(frame[:size])
@@ -268,8 +273,10 @@ class Receiver:
     def _discard(self, limit: int) -> int:
         recv_into, parts = self._port.recv_into, self._whole_scratch
         taken = 0
-        while taken < limit and recv_into(parts):
+        while taken < limit and (size := recv_into(parts)):
             taken += 1
+            if wakes_up(self._scratch[:size], self._words):
+                self._events.csr5 |= CSR5_MPINT
         self.behind = taken >= limit
         return taken
 

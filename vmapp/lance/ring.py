@@ -14,6 +14,7 @@ from machine.lance.state import CSR
 from machine.memory import GuestMemory
 
 from .descriptors import LAYOUTS, DescriptorLayout
+from .words import SplitWords, Words
 
 __all__ = ["MAX_DESCRIPTORS", "RECEIVE_RING", "TRANSMIT_RING", "Geometry", "Ring", "RingRegisters"]
 
@@ -56,8 +57,8 @@ class Geometry(NamedTuple):
 class Ring:
     """A ring as the registers describe it.
 
-    ``view`` holds the first ``reach`` descriptors as 32-bit words; only a ring that leaves RAM has more than
-    those, and each of these is located, and checked, alone.
+    ``view`` holds the first ``reach`` descriptors as 32-bit words; only a ring that leaves its window, for another one
+    or for nowhere, has more than those, and each of these is located, and checked, alone.
     """
 
     __slots__ = (
@@ -117,13 +118,15 @@ class Ring:
         position += 1
         return 0 if position >= self.length else position
 
-    def locate(self, position: int) -> tuple[memoryview, int] | None:
-        """The words that hold descriptor ``position`` and its first word's index; None if outside RAM."""
+    def locate(self, position: int) -> tuple[Words, int] | None:
+        """The words that hold descriptor ``position`` and its first word's index; None if any is out of reach."""
         step = self.layout.words
         if position < self.reach:
             return self.view, position * step
-        window = self._memory.window(self.base + position * step * 4, step * 4)
-        return None if window is None else (window.cast("I"), 0)
+        pieces = self._memory.targets(self.base + position * step * 4, step * 4)
+        if pieces is None:
+            return None
+        return (pieces[0].cast("I") if len(pieces) == 1 else SplitWords(pieces)), 0
 
     def _descriptors_in_memory(self) -> int:
         """How many descriptors from the first on lie in one window: a window within a window is one, too."""

@@ -19,6 +19,7 @@ from machine.memory import GuestMemory
 
 from .events import Events
 from .ring import MAX_DESCRIPTORS, RECEIVE_RING, Ring
+from .words import Words
 
 __all__ = ["Scatter"]
 
@@ -40,7 +41,7 @@ class Scatter:
         """A new call of the engine begins."""
         self.budget = MAX_DESCRIPTORS
 
-    def owned(self, position: int) -> tuple[memoryview, int] | None:
+    def owned(self, position: int) -> tuple[Words, int] | None:
         """Where the RMD is, if it is the chip's. One outside RAM is MERR and turns the receiver off."""
         place = self.ring.locate(position)
         if place is None:
@@ -49,8 +50,13 @@ class Scatter:
             return None
         return place if place[0][place[1] + self.ring.layout.status] & RMD1_OWN else None
 
-    def store(self, frame: memoryview, flags: int) -> bool:
-        """Spreads ``frame`` over the RMDs, ``flags`` (RMD1 bits) into the last; False if they did not hold it."""
+    def store(self, frame: memoryview, flags: int, lead: int = 0) -> bool:
+        """Spreads ``frame`` over the RMDs, ``flags`` (RMD1 bits) into the last; False if they did not hold it.
+
+        ``lead``: zeros that come before it, and are not counted in MCNT (RCVALGN; the chip's are random).
+        """
+        if lead:
+            frame = memoryview(bytes(lead) + frame)
         ring, size = self.ring, len(frame)
         place = self.owned(ring.position)
         start, begin = 0, RMD1_STP
@@ -62,7 +68,7 @@ class Scatter:
                 self._hand_back(place, begin | RMD1_ERR | RMD1_OFLO)
                 return False
             if end == size:
-                self._hand_back(place, begin | RMD1_ENP | flags, size)
+                self._hand_back(place, begin | RMD1_ENP | flags, size - lead)
                 return True
             # In a ring of one the next RMD is this one, which still looks owned: hence the length.
             following = self.owned(ring.position) if self.budget > 0 and ring.length > 1 else None
@@ -70,20 +76,23 @@ class Scatter:
             place, start, begin = following, end, 0
         return False
 
-    def _fill(self, place: tuple[memoryview, int], frame: memoryview, start: int) -> int:
-        """Copies what fits into one RMD's buffer; where the rest begins, ``start`` if the buffer is outside RAM."""
+    def _fill(self, place: tuple[Words, int], frame: memoryview, start: int) -> int:
+        """Copies what fits into one RMD's buffer; where the rest begins, ``start`` if that place cannot be reached.
+
+        Only the bytes that are stored have to be reachable: the tail of a buffer that a frame leaves unused may lie
+        in a page that an IOMMU has not mapped.
+        """
         view, at = place
         layout = self.ring.layout
         room = -view[at + layout.count] & RMD1_BCNT or 4096
-        buffer = self._memory.window(view[at + layout.address] & layout.address_mask | self.ring.high, room)
-        if buffer is None:
+        end = min(len(frame), start + room)
+        address = view[at + layout.address] & layout.address_mask | self.ring.high
+        if not self._memory.write(address, frame[start:end]):
             self._events.memory_error()
             return start
-        end = min(len(frame), start + room)
-        buffer[: end - start] = frame[start:end]
         return end
 
-    def _hand_back(self, place: tuple[memoryview, int], flags: int, size: int | None = None) -> None:
+    def _hand_back(self, place: tuple[Words, int], flags: int, size: int | None = None) -> None:
         """Writes MCNT, if this is the frame's end, and then the status without OWN."""
         view, at = place
         layout = self.ring.layout

@@ -20,7 +20,6 @@ from machine.lance.bits import (
     CSR0_TXON,
     CSR3_DXSUFLO,
     CSR5_LTINTEN,
-    CSR5_SPND,
     CSR5_TOKINTD,
     TMD1_BCNT,
     TMD1_ENP,
@@ -31,6 +30,7 @@ from machine.lance.bits import (
     TMD2_BUFF,
     TMD2_UFLO,
 )
+from machine.lance.core import is_quiet
 from machine.lance.pci import BUS_MASTER, COMMAND_WORD
 from machine.lance.state import CSR, LINK_UP
 from machine.memory import GuestMemory
@@ -89,9 +89,9 @@ class Transmitter:
 
     @property
     def enabled(self) -> bool:
-        """Transmitter on, not suspended, and allowed on the bus."""
+        """Transmitter on, not suspended or asleep, and allowed on the bus."""
         words = self._words
-        return bool(words[CSR] & CSR0_TXON and not words[CSR + 5] & CSR5_SPND and words[COMMAND_WORD] & BUS_MASTER)
+        return bool(words[CSR] & CSR0_TXON and words[COMMAND_WORD] & BUS_MASTER) and not is_quiet(words[CSR + 5])
 
     @property
     def waiting(self) -> bool:
@@ -205,7 +205,8 @@ class Transmitter:
         ring, layout, parts = self.ring, self.ring.layout, self._parts
         parts.clear()
         total = 0
-        for used in range(min(ring.length, MAX_DESCRIPTORS)):
+        most = min(ring.length, MAX_DESCRIPTORS)
+        for used in range(most):
             place = ring.locate(position)
             if place is None:
                 self._ring_lost()
@@ -215,19 +216,19 @@ class Transmitter:
             if not status & TMD1_OWN:
                 return used, 0, _TRUNCATED
             size = -view[at + layout.count] & TMD1_BCNT or 4096
-            part = self._memory.source(view[at + layout.address] & layout.address_mask | ring.high, size)
-            if part is None:
+            pieces = self._memory.sources(view[at + layout.address] & layout.address_mask | ring.high, size)
+            if pieces is None:
                 self._events.memory_error()
                 return used + 1, 0, _TRUNCATED
             total += size
             if total > MAX_FRAME:
                 self._events.csr0 |= CSR0_BABL
                 return used + 1, 0, _GIVEN_UP
-            parts.append(part)
+            parts += pieces
             if status & TMD1_ENP:
                 return used + 1, total, 0
             position = ring.after(position)
-        return len(parts), 0, _TRUNCATED
+        return most, 0, _TRUNCATED
 
     def _hand_back(self, position: int, used: int, fault: int) -> None:
         """Gives ``used`` TMDs back, the last one with the frame's error bits; OWN goes last."""

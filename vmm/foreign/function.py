@@ -17,6 +17,7 @@ from machine.launch import Station
 from machine.portmap import PortMap
 from machine.ports import LANCE_PORTS
 from machine.ring import KIND_IN, KIND_OUT, PORT_SHIFT, WIDTHS, pack_key
+from machine.trouble import Trouble
 from vmm.dispatch import Dispatcher
 from vmm.foreign.line import ClientLine
 from vmm.foreign.windows import ClientWindows
@@ -33,11 +34,14 @@ CONFIG_SPACE: Final = int(RegionIndex.CONFIG)
 _CONFIG_BYTES: Final = 256
 _OWNER: Final = "lance"
 _UNCLAIMED: Final = indices(VMM)["io_unclaimed"]
+_NOT_SHARED: Final = (
+    "the guest's memory is not shared, so the card cannot reach it: give QEMU memory-backend-memfd,share=on"
+)
 _WIDEST: Final = max(WIDTHS)  # bytes in one PCI data phase
 
 
 class LanceFunction:
-    """A ``vmm.vfiouser.device.Device``. ``traps`` counts what the client has asked of it."""
+    """A ``vmm.vfiouser.device.Device``. ``traps`` counts what the client has asked of it; ``log`` takes one line."""
 
     def __init__(
         self,
@@ -49,6 +53,8 @@ class LanceFunction:
         windows: ClientWindows,
         dispatcher: Dispatcher,
         ports: PortMap,
+        trouble: Trouble,
+        log: Callable[[str], None],
     ) -> None:
         self._words = station.lance
         self._counters = station.counters
@@ -62,6 +68,8 @@ class LanceFunction:
         self._dispatcher = dispatcher
         self._bound = dispatcher.bound
         self._ports = ports
+        self._trouble = trouble
+        self._log = log
         self._base: int | None = None
         self._ins: dict[int, int] = {}  # width -> key of an IN from the first port
         self._outs: dict[int, int] = {}
@@ -151,15 +159,22 @@ class LanceFunction:
     # -- memory, reset, interrupt ---------------------------------------------------------------------------
 
     def map_dma(self, address: int, size: int, fd: int | None, offset: int, *, writable: bool) -> None:
-        """A window of the client's memory (``vmm.foreign.windows``)."""
+        """A window of the client's memory (``vmm.foreign.windows``).
+
+        Of memory that the client does not share, no descriptor comes. That is right for ROMs and for other devices'
+        registers; where RAM begins, at address 0, it means that no ring and no buffer of the guest can be reached.
+        """
         self._windows.map(address, size, fd, offset, writable=writable)
+        if fd is None and address == 0 and self._trouble.note(_NOT_SHARED):
+            self._log(_NOT_SHARED)
 
     def unmap_dma(self, address: int, size: int) -> int:
         """Windows wholly within the range are gone; how many bytes."""
         return self._windows.unmap(address, size)
 
     def unmap_all(self) -> int:
-        """All windows are gone; how many bytes."""
+        """All windows are gone; how many bytes. What was wrong with them is no longer so."""
+        self._trouble.clear()
         return self._windows.clear()
 
     def reset(self) -> None:

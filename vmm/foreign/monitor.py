@@ -28,6 +28,7 @@ _POLL_SECONDS: Final = 0.064  # how often an idle guest's chip looks for TMDs by
 _HELD_SECONDS: Final = 0.0005  # how soon to look again for a free RMD for frames that wait in the TAP
 _IDLE_NS: Final = 400_000  # a guest that has been silent for so long sends nothing more: no packet waits for another
 _HELD_NS: Final = 100_000  # a request sooner after a switch than this does not force another one for them
+_CLIENT_WAITS_NS: Final = 5_000_000_000  # QEMU, for an answer: x-msg-timeout of its vfio-user-pci
 _LEFT_NS: Final = world.LEFT_NS
 _HELD: Final = world.FRAMES_HELD
 
@@ -45,12 +46,15 @@ class Requests(Protocol):
     def descriptors(self) -> tuple[int, ...]:
         """What to wait for."""
 
+    def due_in(self) -> float | None:
+        """Seconds until ``step`` has something to do even if nothing comes; None: it has not."""
+
     def step(self) -> bool:
         """One piece of work; False if there is none."""
 
 
 class ForeignMonitor:
-    """``attached`` is called once, when the first client has asked for anything."""
+    """``attached`` is called once, when the first client has asked for anything; ``log`` takes one line."""
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class ForeignMonitor:
         combining: SendCombining,
         apply_settings: Callable[[], None],
         attached: Callable[[], None],
+        log: Callable[[str], None],
     ) -> None:
         self._world = station.world
         self._server = server
@@ -75,6 +80,8 @@ class ForeignMonitor:
         self._combining = combining
         self._apply_settings = apply_settings
         self._attached: Callable[[], None] | None = attached
+        self._log = log
+        self._looked_ns = monotonic_ns()
         self._linger_ns = station.settings.linger_us * 1000
         self._near = False  # a request is likely to come soon: there has just been one, or an interrupt
         self._changed = -1
@@ -88,12 +95,25 @@ class ForeignMonitor:
         """Serves clients for ever; the supervisor ends it."""
         host, server, bell, line = self._host, self._server, self._bell, self._line
         while True:
+            self._note_silence()
             if host.pending:
                 self._attend()
             line.look()
             bell.attended()
             if (server.pending or self._heard_client()) and server.step():
                 self._after_request()
+
+    def _note_silence(self) -> None:
+        """Says so when this process, or vmapp for which it waited, was silent for longer than a client waits.
+
+        Between two rounds there is a sleep of 64 ms at most, or one that the timer ends. More means that one of the two
+        was stopped, or did not get a CPU; QEMU has then taken the card for dead, without a word about why.
+        """
+        now = monotonic_ns()
+        if now - self._looked_ns > _CLIENT_WAITS_NS:
+            seconds = (now - self._looked_ns) / 1e9
+            self._log(f"nobody was answered for {seconds:.0f} s: vmm or vmapp was stopped; QEMU gives up after 5 s")
+        self._looked_ns = now
 
     def _heard_client(self) -> bool:
         """Waits for whatever comes first; whether it may be a request.
@@ -184,6 +204,11 @@ class ForeignMonitor:
         if seconds is None and self._resting:  # no tick makes the chip look
             seconds = _POLL_SECONDS
         self._watch_client()
+        due = self._server.due_in()
+        if due is not None and (seconds is None or due < seconds):  # its own affair: no reason to look at the TAP
+            if not self._bell.sleep(due):
+                self._server.step()
+            return
         if not self._bell.sleep(seconds):
             if self._resting:
                 self._bell.hurry()  # a look of an idle machine finds nothing as a rule

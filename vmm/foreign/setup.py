@@ -14,6 +14,7 @@ from machine.launch import Station
 from machine.portmap import PortMap
 from machine.ports import LANCE_IRQ
 from machine.seams import Tracer
+from machine.trouble import Trouble
 from vmm.combining import SendCombining
 from vmm.dispatch import Dispatcher
 from vmm.foreign.bell import ClientBell, signal_pipe
@@ -47,8 +48,9 @@ def prepare(station: Station) -> Callable[[], None]:
     dispatcher = Dispatcher(ports, station.counters, _counter(station.counters))
     lance = LancePorts(station, registers, switch, combining)
     windows = ClientWindows(station.world, switch, DmaChannel(station.fds["dma"]), _log)
-    function = LanceFunction(station, registers, lance, switch, line, windows, dispatcher, ports)
-    server = Server(socket.socket(fileno=station.fds["listener"]), function, _log)
+    trouble = Trouble(station.counters)
+    function = LanceFunction(station, registers, lance, switch, line, windows, dispatcher, ports, trouble, _log)
+    server = Server(socket.socket(fileno=station.fds["listener"]), function, _log, trouble.note)
     line.connect(server.interrupt)
     bell.listen(lambda: server.pending)
     live = LiveSettings(station, registers, combining, lance, dispatcher, host)
@@ -58,7 +60,7 @@ def prepare(station: Station) -> Callable[[], None]:
 
     station.live["trace"] = Tracer(station.fds.get("trace"), trace_points(function, line, switch)).switch
     return ForeignMonitor(
-        station, server, function, line, bell, switch, host, combining, live.apply_waiting, attached
+        station, server, function, line, bell, switch, host, combining, live.apply_waiting, attached, _log
     ).run
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from machine import world
 from machine.dma import CLEAR, MAP, UNMAP, UNREACHABLE, Change, DmaChannel
 from machine.memory import ADDRESS_LIMIT
+from machine.ranges import Range, RangeTable
 from vmm.worldswitch import WorldSwitch
 
 __all__ = ["ClientWindows", "check_descriptor"]
@@ -40,7 +41,7 @@ class ClientWindows:
         self._switch = switch
         self._channel = channel
         self._log = log
-        self._windows: list[tuple[int, int]] = []  # (address, size)
+        self._windows: RangeTable[Range] = RangeTable()
         self._refused = False
 
     def map(self, address: int, size: int, fd: int | None, offset: int, *, writable: bool) -> None:
@@ -50,7 +51,7 @@ class ClientWindows:
             if fd is not None:
                 self._check(fd, size, offset)
             self._change(Change(kind, address, size, offset, writable), fd)
-        self._windows.append((address, size))
+        self._windows.add(Range(address, address + size))
 
     def _check(self, fd: int, size: int, offset: int) -> None:
         try:
@@ -64,18 +65,16 @@ class ClientWindows:
     def unmap(self, address: int, size: int) -> int:
         """Forgets the windows wholly within the range; the number of bytes forgotten."""
         end = address + size
-        gone = [w for w in self._windows if address <= w[0] and w[0] + w[1] <= end]
-        if any(base < ADDRESS_LIMIT for base, _ in gone):
+        if any(window.base < ADDRESS_LIMIT for window in self._windows.within(address, end)):
             self._change(Change(UNMAP, address, size), None)
-        self._windows = [w for w in self._windows if not (address <= w[0] and w[0] + w[1] <= end)]
-        return sum(length for _, length in gone)
+        return sum(window.size for window in self._windows.take_within(address, end))
 
     def clear(self) -> int:
         """Forgets them all, for the next client; the number of bytes forgotten."""
-        size = sum(length for _, length in self._windows)
+        size = sum(window.size for window in self._windows)
         if self._windows:
             self._change(Change(CLEAR), None)
-        self._windows = []
+        self._windows = RangeTable()
         self._refused = False
         return size
 

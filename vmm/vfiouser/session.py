@@ -45,6 +45,7 @@ _ERROR_REPLY: Final = int(HeaderFlag.REPLY | HeaderFlag.ERROR)
 _TYPE: Final = int(HeaderFlag.TYPE)
 _NO_REPLY: Final = int(HeaderFlag.NO_REPLY)
 _NO_REGION: Final = Region(0, readable=False, writable=False)
+_VITAL: Final = (int(Command.DMA_MAP), int(Command.DEVICE_SET_IRQS))  # refused, they leave a guest with a dead card
 _MAX_LINES: Final = 16  # of the log, for refused messages of one connection
 
 
@@ -53,15 +54,24 @@ def _nothing() -> None:
 
 
 class Session:
-    """A client behind ``connection``, a stream socket that becomes non-blocking and stays the caller's to close."""
+    """A client behind ``connection``, a stream socket that becomes non-blocking and stays the caller's to close.
+
+    ``log`` takes one line; ``trouble`` one that says why the card cannot work for this client.
+    """
 
     def __init__(
-        self, connection: socket.socket, device: Device, interrupt: IntxLine, log: Callable[[str], None]
+        self,
+        connection: socket.socket,
+        device: Device,
+        interrupt: IntxLine,
+        log: Callable[[str], None],
+        trouble: Callable[[str], object],
     ) -> None:
         self._stream = Stream(connection)
         self._send = connection.send
         self._device = device
         self._log = log
+        self._trouble = trouble
         self._logged: set[tuple[str, int]] = set()
         self._commands = Commands(device, interrupt)
         self._handlers = self._commands.table
@@ -76,6 +86,11 @@ class Session:
         self._finished = False
         self._broken = ""  # why nothing can be sent any more
         self._greeted = False
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the client has agreed on a version, and so speaks the protocol."""
+        return self._greeted
 
     @property
     def pending(self) -> bool:
@@ -205,6 +220,8 @@ class Session:
         if kind not in self._logged and len(self._logged) < _MAX_LINES:
             self._logged.add(kind)
             self._log(f"vfio-user: {kind[0]} refused: {os.strerror(number)} ({error.strerror})")
+        if command in _VITAL:
+            self._trouble(f"{kind[0]} refused: {error.strerror}")
         if not self._no_reply and not self._finished:
             self._transmit(HEADER.pack(ident, command, HEADER.size, _ERROR_REPLY, number))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+from machine.ranges import Range, RangeTable
 from vmm.vfiouser.device import Device
 from vmm.vfiouser.messages import MAX_WINDOWS, PAGE, DmaFlag, UnmapFlag
 
@@ -30,7 +31,7 @@ class DmaWindows:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._windows: list[tuple[int, int]] = []  # (address, one past the end), one for each mapping
+        self._windows: RangeTable[Range] = RangeTable()  # one for each mapping
 
     def __len__(self) -> int:
         return len(self._windows)
@@ -47,7 +48,7 @@ class DmaWindows:
         if len(self._windows) >= MAX_WINDOWS:
             raise OSError(errno.ENOSPC, f"more than {MAX_WINDOWS} DMA windows")
         self._device.map_dma(address, size, fd, offset, writable=bool(flags & DmaFlag.WRITE))
-        self._windows.append((address, address + size))
+        self._windows.add(Range(address, address + size))
 
     def unmap(self, flags: int, address: int, size: int) -> None:
         """Forgets the windows wholly within the range, or with the flag ALL every one."""
@@ -55,16 +56,15 @@ class DmaWindows:
             if address or size:
                 raise _invalid("all windows, and a range")
             self._device.unmap_all()
-            self._windows.clear()
+            self._windows = RangeTable()
             return
         if flags:
             raise OSError(errno.ENOTSUP, f"flags {flags:#x}")
         _check_range(address, size)
-        kept = [(start, end) for start, end in self._windows if start < address or end > address + size]
-        if len(kept) == len(self._windows):
+        if not self._windows.within(address, address + size):
             raise OSError(errno.ENOENT, f"no window within {address:#x} and {size:#x} bytes")
         self._device.unmap_dma(address, size)
-        self._windows = kept
+        self._windows.take_within(address, address + size)
 
 
 def _check_range(address: int, size: int) -> None:

@@ -77,8 +77,9 @@ def test_samples_say_whose_guest_it_was(stock, tmp_path, name):
     assert not {sample["metric"] for sample in samples} & {"pic_accesses_per_packet", "guest_idle_share"}
 
 
-def test_throughput_measures_every_mode_by_iperf3(stock, tmp_path, capsys):
+def test_throughput_measures_every_mode_by_iperf3(stock, tmp_path, capsys, monkeypatch):
     """Native and each mode, both ways, in both profiles; the load's column names it, and nothing checks it."""
+    monkeypatch.setenv("COLUMNS", "250")  # one table, not several below each other
     samples = run("throughput", tmp_path)["samples"]
     found = {(s["profile"], s["configuration"], s["direction"]) for s in samples}
     names = ("native", *MODES)

@@ -202,6 +202,7 @@ def test_sweep_covers_figure_6(lab, tmp_path, capsys):
 
 def test_counts_show_each_driver_beside_the_paper(lab, tmp_path, capsys):
     """Both drivers, all modes, lone and bulk, both ways; the paper's 12 and 5 under Linux 2.2's driver only."""
+    lab.patch.setenv("COLUMNS", "250")  # one table, not several below each other
     record = run("counts", tmp_path)
     samples = keys_of(record, "port_accesses_per_packet")
     assert len(samples) == 2 * 2 * len(counts.jobs())

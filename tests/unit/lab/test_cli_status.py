@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 
 import jsonschema
 import pytest
 
 from lab import cli, report, rundir, status
+from lab.commands.status import table
+from lab.processes import identify
 from machine.counters import COUNTERS
 from machine.layout import COUNTER_PAGE_BYTES, PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCHES_BACK, SWITCHES_THERE
 
@@ -111,3 +116,30 @@ def test_derived_names_clash_with_no_counter():
     """Every name means one thing."""
     assert len(set(status.COUNTER_NAMES)) == len(status.COUNTER_NAMES)
     assert set(status.COUNTER_NAMES) >= REQUIRED
+
+
+def test_a_process_that_a_signal_has_stopped_is_named():
+    """It is alive, and everything waits for it: one line says how it goes on; the others have none."""
+    with subprocess.Popen(["sleep", "20"]) as stopped, subprocess.Popen(["sleep", "20"]) as running:
+        try:
+            identities = {
+                "vmm": identify(stopped.pid),
+                "vmapp": identify(running.pid),
+                "guest": {"pid": 1, "started": 0},
+            }
+            assert list(report._stopped(identities)) == []
+            stopped.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+            assert list(report._stopped(identities)) == [f"vmm is stopped by a signal: kill -CONT {stopped.pid}"]
+        finally:
+            for process in (stopped, running):
+                process.kill()
+
+
+def test_troubles_are_shown_and_harmless():
+    """Each is a line of its own, below the stack's; what a vmm or QEMU put into it does nothing to the terminal."""
+    shown = report.make_report("nowhere") | {
+        "troubles": ["\x1b[2Jdead\u202e card", "paused"],
+        "world_switch_ns": {"samples": 0},
+    }
+    assert list(table(shown))[1:3] == ["  TROUBLE: [2Jdead card", "  TROUBLE: paused"]

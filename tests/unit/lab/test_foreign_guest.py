@@ -5,25 +5,24 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
-import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lab import qemu
 from lab.child import reap, spawn_program
-from lab.foreign import ForeignGuest, foreign_guest
+from lab.foreign import foreign_guest
 from lab.rundir import RunDirectory
 from lab.stack import Stack
+from lab.terminal import FileRelay
 from machine.config import Settings, make_settings
 from machine.errors import ConfigError, SetupError
 from netbackend.plan import NetworkPlan
-from vmm.vfiouser.listen import listen
+from tests.kit.stack import eventually
 
 PLAN = NetworkPlan("x")
 
@@ -109,18 +108,6 @@ def test_folder_and_socket_come_and_go(tmp_path: Path) -> None:
     assert not directory.guest.exists()
 
 
-def test_last_words(tmp_path: Path) -> None:
-    """The last line that a program printed, made harmless; none if there is none, or it had the terminal."""
-    fd = os.open(tmp_path / "console", os.O_RDWR | os.O_CREAT)
-    with listen(tmp_path / "s") as listener:
-        guest = ForeignGuest(listener, tmp_path, console=fd)
-        assert guest.last_words() == ""
-        os.write(fd, b"x" * 5000 + b"\nqemu: \x1b[31mno kernel\xff\r\n\n")
-        assert guest.last_words().startswith("qemu: [31mno kernel")
-        assert ForeignGuest(listener, tmp_path).last_words() == ""
-    os.close(fd)
-
-
 def test_a_stack_wants_its_guest() -> None:
     """A stack whose settings say one guest and that is given another is a mistake of the program's, said in a line."""
     with pytest.raises(ConfigError):
@@ -129,23 +116,49 @@ def test_a_stack_wants_its_guest() -> None:
 
 def test_a_program_that_cannot_be_started(tmp_path: Path) -> None:
     """One line that says who has to be able to reach it."""
-    words = [sys.executable, "-P", "-m", "lab.become", str(os.getpid()), "0", str(tmp_path / "nothing")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20)
+    parent = os.pidfd_open(os.getpid())
+    words = [sys.executable, "-P", "-m", "lab.become", str(parent), "0", str(tmp_path / "nothing")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20, pass_fds=[parent])
+    os.close(parent)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "nobody" in done.stderr
 
 
-@pytest.mark.parametrize("wait_s", [0.0, 0.01, 0.03, 0.2])
-def test_ctrl_c_while_a_program_starts(tmp_path: Path, wait_s: float) -> None:
-    """At whatever moment it comes, the program ends by it, and nothing is printed."""
-    with (tmp_path / "console").open("w+b") as console:
-        cpus = os.sched_getaffinity(0)
-        child = spawn_program("guest", (shutil.which("sleep") or "sleep", "20"), (), tmp_path, cpus, console.fileno())
+TELL = """
+( : < /dev/tty ) 2> /dev/null && echo "has a terminal"
+for fd in 0 1 2; do test -t $fd && echo "terminal $fd"; done
+echo session $(cut -d ' ' -f 6 /proc/self/stat) descriptors $(ls /proc/self/fd)
+"""
+
+
+def test_a_program_has_nothing_of_its_keepers(tmp_path: Path) -> None:
+    """A session of its own without a terminal, no descriptor but its three, and what it prints is its last words."""
+    with (tmp_path / "console").open("a+b") as file:
+        relay = FileRelay(file.fileno())
+        words = ("/bin/sh", "-c", TELL)
+        child = spawn_program("guest", words, (), Path("/"), os.sched_getaffinity(0), relay)
         try:
-            time.sleep(wait_s)
-            child.process.send_signal(signal.SIGINT)
-            assert child.process.wait(10) == -signal.SIGINT
-            assert console.read() == b""
+            assert child.process.wait(20) == 0
+            assert relay.last_words() == f"session {child.process.pid} descriptors 0 1 2 3"  # 3: of ls itself
         finally:
             reap([child], 1.0)
+            relay.close()
+
+
+def test_a_program_takes_along_what_it_has_started(tmp_path: Path) -> None:
+    """A child that the program left running, in a session of its own, is gone when the program is."""
+    if os.geteuid() != 0:
+        pytest.skip("PID namespaces are root's")
+    with (tmp_path / "console").open("a+b") as file:
+        relay = FileRelay(file.fileno())
+        words = ("/bin/sh", "-c", "setsid sleep 60 & echo started; sleep 60")
+        child = spawn_program("guest", words, (), Path("/"), os.sched_getaffinity(0), relay)
+        try:
+            program = psutil.Process(child.process.pid)
+            assert eventually(lambda: [p.name() for p in program.children(recursive=True)] == ["sleep", "sleep"])
+            orphans = program.children(recursive=True)
+        finally:
+            reap([child], 1.0)
+            relay.close()
+        assert not any(process.is_running() for process in orphans)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import guestconsole
 from lab.guestconsole import GuestConsole, channel_options, connected
 from machine.errors import GuestError
 
@@ -123,6 +124,25 @@ def test_failure_is_one_line(console):
     """A command that fails is named, with its status and its last words."""
     with pytest.raises(GuestError, match=r"'echo no >&2; false': status 1: no$"):
         console.check("echo no >&2; false")
+
+
+def test_nothing_of_the_output_acts_on_a_terminal(console):
+    """Escapes, C1 controls and what turns the direction of writing are left out; lines and tabs stay."""
+    assert console.check("printf 'a\\tb\\033]0;x\\007\\n\\302\\233c\\342\\200\\256d\\r\\n'") == "a\tb]0;x\ncd\n"
+
+
+def test_a_channel_that_takes_no_connection_is_given_up(tmp_path, monkeypatch):
+    """A QEMU that was stopped has a full queue: an error in time. A link in its folder is not followed."""
+    monkeypatch.setattr(guestconsole, "_GRACE_SECONDS", 0.2)
+    path = tmp_path / "busy"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+        busy.bind(str(path))
+        busy.listen(0)
+        first.connect(str(path))
+        (tmp_path / "link").symlink_to(path)
+        for each in (path, tmp_path / "link"):
+            with pytest.raises(GuestError, match="no command channel"):
+                GuestConsole(each)
 
 
 def test_silent_guest_is_given_up(port):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sysconfig
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import cli, perfsupport, profilers
+from lab import cli, extras, perfsupport, profilers
 from lab.flamegraph import Frame, render
 from lab.perfscript import parse_perf_script
 from machine.errors import ConfigError, SetupError
@@ -160,6 +162,46 @@ def test_a_failing_profiler_is_one_line():
     assert found == {}
     assert len(problems) == 2
     assert all("\n" not in problem for problem in problems)
+
+
+PY_SPY = """#!/bin/sh
+while [ $# -gt 1 ]; do
+    case $1 in --pid) pid=$2 ;; --output) output=$2 ;; esac
+    shift
+done
+if [ "$pid" = 4712 ]; then echo "Error: No such process" >&2; exit 1; fi
+echo "run (x.py) 10" >"$output"
+"""
+
+
+def test_one_process_that_cannot_be_sampled_costs_its_own_samples_only(tmp_path):
+    """One that has ended meanwhile is named in one line; what was found of the others is kept."""
+    program = tmp_path / "py-spy"
+    program.write_text(PY_SPY)
+    program.chmod(0o755)
+    spy = profilers.PySpy(str(program))
+    found, problems = profilers.record([spy], ROLES, 1)
+    assert found == {spy: {(GUEST, Frame("run (x.py)", "python")): pytest.approx(0.04)}}
+    assert problems == ["no Python functions (py-spy) of vmm: Error: No such process"]
+
+
+def test_a_guest_that_is_no_python_program_is_left_to_perf(tmp_path):
+    """py-spy is not asked about QEMU, and does not fail for it."""
+    program = tmp_path / "py-spy"
+    program.write_text(PY_SPY)
+    program.chmod(0o755)
+    spy, perf = profilers.PySpy(str(program)), profilers.Perf("/bin/false")
+    found, problems = profilers.record([spy, perf], {4712: "guest", 1: "vmm"}, 1, foreign=("guest",))
+    assert set(found[spy]) == {(VMM, Frame("run (x.py)", "python"))}
+    assert problems == ["no C and kernel functions (perf) of guest, vmm: failed without a word"]
+
+
+def test_the_remedy_can_be_typed_as_it_is(tmp_path):
+    """The setup script of this checkout, with its whole path; where there is none, pip's line alone."""
+    command = extras.remedy("profile").split(" --with profile")[0]
+    assert os.access(command, os.X_OK)
+    assert Path(command).is_absolute()
+    assert extras.remedy("report", tmp_path / "setup") == "pip install 'worldswitch[report]'"
 
 
 def test_profiling_needs_a_python_that_perf_can_follow(monkeypatch):

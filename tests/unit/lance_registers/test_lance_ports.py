@@ -25,10 +25,15 @@ def to_dwio(chip: RegisterFile) -> None:
 
 
 def answers(dwio: bool, offset: int, width: int) -> bool:
-    """Whether the data sheet gives this access a meaning."""
+    """Whether this access has a meaning to the data sheet or, of the address PROM, to drivers."""
     if offset < 0x10:
-        return width == 4 and offset % 4 == 0 if dwio else width == 1 or (width == 2 and offset % 2 == 0)
+        return offset % width == 0 and (width < 4 or dwio)
     return offset in DWIO.values() and width == 4 if dwio else offset in WIO.values() and width == 2
+
+
+def takes(dwio: bool, offset: int, width: int) -> bool:
+    """Whether a write is taken: by the PROM in its mode's width only, and while APROMWE."""
+    return answers(dwio, offset, width) and offset >= 0x10
 
 
 @pytest.mark.parametrize("dwio", [False, True])
@@ -40,7 +45,7 @@ def test_width_matrix(chip: RegisterFile, dwio: bool) -> None:
         before = bytes(chip.words)
         meant = answers(dwio, offset, width)
         assert (chip.read(offset, width) != ONES[width]) == meant, (offset, width)
-        if not meant and not (offset == 0x10 and width == 4):
+        if not takes(dwio, offset, width) and not (offset == 0x10 and width == 4):
             assert chip.write(offset, width, 0) == 0
             assert bytes(chip.words) == before
 
@@ -52,7 +57,7 @@ def test_indirect_access(chip: RegisterFile, ports: dict[str, int], width: int) 
         to_dwio(chip)
     chip.write(ports["RAP"], width, 88)
     assert chip.read(ports["RAP"], width) == 88
-    assert chip.read(ports["RDP"], width) == 0x1003
+    assert chip.read(ports["RDP"], width) & 0xFFFF == 0x1003
     chip.write(ports["RAP"], width, 20)
     chip.write(ports["BDP"], width, 2)
     assert chip.read(ports["BDP"], width) == 0x0302
@@ -91,16 +96,30 @@ def test_dwio_is_no_plain_bit(chip: RegisterFile) -> None:
     assert chip.read_bcr(18) & bits.BCR18_DWIO
 
 
-def test_upper_half_is_zero_in_dwio(chip: RegisterFile) -> None:
-    """CSR88 is one 16-bit register in DWIO as well."""
+def test_chip_id_is_whole_in_dwio(chip: RegisterFile) -> None:
+    """CSR88 read in 32 bits is the whole chip ID, by which BSD's drivers know a 970A; in 16 bits, its lower half."""
+    assert chip.read_csr(88) == 0x1003
     to_dwio(chip)
     chip.write(0x14, 4, 88)
-    assert chip.read(0x10, 4) == 0x1003
+    assert chip.read(0x10, 4) == 0x0262_1003
+    assert chip.read(0x10, 4) >> 12 & 0xFFFF == 0x2621
 
 
+@pytest.mark.parametrize("index", [i for i in range(128) if i != 88])
+def test_upper_half_is_zero_in_dwio(chip: RegisterFile, index: int) -> None:
+    """Every other register is one of 16 bits in DWIO as well, CSRs and BCRs."""
+    to_dwio(chip)
+    chip.write(0x14, 4, index)
+    assert chip.read(0x10, 4) == chip.read_csr(index)
+    assert chip.read(0x1C, 4) == chip.read_bcr(index)
+
+
+@pytest.mark.parametrize("dwio", [False, True])
 @pytest.mark.parametrize("width", [1, 2])
-def test_aprom_in_wio(chip: RegisterFile, width: int) -> None:
-    """Address, hardware ID 0x11, checksum and "WW" by bytes and by words."""
+def test_aprom_by_bytes_and_words(chip: RegisterFile, width: int, dwio: bool) -> None:
+    """Address, hardware ID 0x11, checksum and "WW", in either mode: Linux, OpenBSD and NetBSD read bytes in DWIO."""
+    if dwio:
+        to_dwio(chip)
     read = b"".join(chip.read(i, width).to_bytes(width, "little") for i in range(0, 16, width))
     assert read == APROM
 
@@ -121,6 +140,50 @@ def test_aprom_write_enable(chip: RegisterFile) -> None:
     assert bytes(chip.read(i, 1) for i in range(6)) == bytes.fromhex("021100123477")
     chip.soft_reset()
     assert [chip.read_csr(i) for i in (12, 13, 14)] == [0x1102, 0x1200, 0x7734]
+
+
+def test_aprom_takes_its_modes_width(chip: RegisterFile) -> None:
+    """In DWIO the APROM takes double words; bytes, which it answers, change nothing."""
+    to_dwio(chip)
+    chip.write_bcr(2, bits.BCR2_APROMWE)
+    chip.write(0, 1, 0x77)
+    chip.write(0, 2, 0x7777)
+    assert chip.read(0, 1) == 0x52
+    chip.write(0, 4, 0x4433_2211)
+    assert [chip.read(i, 1) for i in range(4)] == [0x11, 0x22, 0x33, 0x44]
+
+
+def test_openbsd_attach(chip: RegisterFile) -> None:
+    """pcn(4): resets in both widths, not knowing the mode, then DWIO, the address byte by byte, and the variant."""
+    for _ in range(2):  # the second time the chip is in DWIO already
+        chip.read(0x14, 2)
+        chip.read(0x18, 4)
+        chip.write(0x10, 4, 0)
+        assert bytes(chip.read(i, 1) for i in range(6)) == APROM[:6]
+        chip.write(0x14, 4, 88)
+        assert chip.read(0x10, 4) >> 12 & 0xFFFF == 0x2621
+        chip.write(0x14, 4, 20)
+        chip.write(0x1C, 4, 3)
+        assert chip.read(0x1C, 4) == 0x0303
+        chip.write(0x14, 4, 0)
+        assert chip.read(0x10, 4) == 0x0004
+
+
+def test_freebsd_attach(chip: RegisterFile) -> None:
+    """pcn(4) finds WIO by BCR23 and 24, which are the subsystem's zeros; DWIO by what they then read: ones."""
+    for number in (23, 24):
+        chip.write(0x12, 2, number)
+        assert chip.read(0x16, 2) == 0
+    to_dwio(chip)
+    for number in (23, 24):
+        chip.write(0x12, 2, number)
+        assert chip.read(0x16, 2) == 0xFFFF
+    ids = []
+    for number in (89, 88):
+        chip.write(0x14, 4, number)
+        ids.append(chip.read(0x10, 4))
+    assert (ids[0] << 16 | ids[1]) >> 12 & 0xFFFF == 0x2621
+    assert b"".join(chip.read(i, 4).to_bytes(4, "little") for i in (0, 4))[:6] == APROM[:6]
 
 
 def test_reset_port(running: RegisterFile) -> None:

@@ -36,7 +36,10 @@ def test_a_profile_sets_what_it_bundles():
     """Each profile's own values arrive, and nothing else differs from the defaults but its name."""
     for name, bundle in PROFILES.items():
         made = make_settings({"profile": name})
+        assert made.cpus == (CPUS if name == "fast" else CPUS[:1])
         for field in dataclasses.fields(Settings):
+            if field.name == "cpus":  # of no profile's table: they depend on who asks
+                continue
             expected = bundle.get(field.name, name if field.name == "profile" else field.default)
             assert getattr(made, field.name) == expected, field.name
 
@@ -72,7 +75,7 @@ def test_bad_cpus(cpus: object):
 
 
 BAD = [
-    ("name", ["", "A", "-a", "a b", "a/b", "x" * 21, 7, "a\n", None]),
+    ("name", ["", "A", "-a", "a-", "-", "--", "a b", "a/b", "x" * 21, 7, "a\n", None]),
     ("profile", ["slow", 1, ["paper"], {}]),
     ("mode", ["3.0", 2.0, "", []]),
     ("driver", ["e1000", {}, 0]),

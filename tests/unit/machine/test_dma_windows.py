@@ -6,7 +6,7 @@ import errno
 import socket
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -84,6 +84,7 @@ class ByteMap(RuleBasedStateMachine):
 
 
 TestByteMap = ByteMap.TestCase
+TestByteMap.settings = settings(deadline=None)
 
 
 def remapped(rig: Rig) -> None:
@@ -91,6 +92,7 @@ def remapped(rig: Rig) -> None:
     rig.engine.remapped()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(("map", "ro", "hide", "unmap")), st.integers(0, 255)), max_size=20))
 def test_the_engine_keeps_to_the_map(steps: list[tuple[str, int]]) -> None:
     """Whatever comes and goes under a running chip: bytes that are not mapped writable do not change."""

@@ -15,6 +15,7 @@ from typing import Any
 import posix_ipc
 import pytest
 
+from machine import signalpipe
 from machine.doorbell import BELL_SIGNAL, DOORBELLS, EventfdBell, SemaphoreBell, SignalBell, SpinBell
 
 pytestmark = pytest.mark.timeout(60, method="signal")  # a thread would be hit by signals that the tests block
@@ -53,7 +54,7 @@ class Maker:
     def channel(self, flag: int, loads: int = 50) -> Callable[[int], Any]:
         """A function of the owner's pid that opens one bell, for its owner and for those who ring it."""
         if self.kind == "signal":
-            return SignalBell
+            return self._pipe()
         if self.kind == "semaphore":
             semaphore = posix_ipc.Semaphore(None, posix_ipc.O_CREX, mode=0o600)
             semaphore.unlink()
@@ -63,6 +64,19 @@ class Maker:
         if self.kind == "eventfd":
             return lambda _pid: EventfdBell(fd)
         return lambda _pid: SpinBell(fd, [(self.words, flag)], loads)
+
+    def _pipe(self) -> Callable[[int], SignalBell]:
+        ends = signalpipe.make()
+        self.fds += ends
+
+        def open_bell(pid: int) -> SignalBell:
+            mine = pid == os.getpid()
+            bell = SignalBell(ends[not mine], mine=mine)
+            if mine:
+                bell.own()
+            return bell
+
+        return open_bell
 
 
 @pytest.fixture(params=DOORBELLS)
@@ -117,7 +131,7 @@ def test_ping_pong_between_processes(maker: Maker, words: memoryview):
 
     def child() -> None:
         bell = to_child(os.getpid())
-        words[SECOND_FLAG + 1] = 1  # its signal is blocked now: rings cannot kill it
+        words[SECOND_FLAG + 1] = 1  # its signal is blocked, and its pipe its own
         echo(words, bell, to_parent(parent))
 
     pid = forked(child)

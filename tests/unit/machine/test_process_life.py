@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import select
@@ -19,12 +20,13 @@ from typing import Any
 import psutil
 import pytest
 
-from machine import layout
+from machine import layout, signalpipe
 from machine.config import make_settings
 from machine.control import Channel
 from machine.errors import ConfigError
 from machine.process import SHORT_SLICE_NS, pin, shorten_slice
 from machine.shm import create
+from machine.wiring import bell, interrupt
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MAC = bytes.fromhex("525400c61200")
@@ -57,15 +59,15 @@ def test_set_name():
     assert output(code.format("a-very-long-process-name")) == "a-very-long-pro"
 
 
-def test_deny_io_uring():
+def test_no_io_uring():
     """io_uring_setup() is not there any more, in a child program neither; everything else is."""
     code = """
         import subprocess, sys
-        from machine.process import deny_io_uring, drop_privileges
+        from machine.process import confine, drop_privileges
         ask = "import ctypes as c; c.CDLL(None, use_errno=True).syscall(425, 1, 0); print(c.get_errno(), flush=True)"
         exec(ask)
         drop_privileges()
-        deny_io_uring()
+        confine()
         exec(ask)
         subprocess.run([sys.executable, "-c", ask], check=True)
     """
@@ -73,6 +75,99 @@ def test_deny_io_uring():
     if before == errno.ENOSYS:
         pytest.skip("this kernel has no io_uring")
     assert after == child == errno.ENOSYS
+
+
+DOORS = """
+    import ctypes, errno, json, os
+    from machine.process import _DOORS, _RESIZING, _ARCHITECTURES, confine, drop_privileges
+    import platform
+    place = _ARCHITECTURES.index(platform.machine())
+    libc = ctypes.CDLL(None, use_errno=True)
+    drop_privileges()
+    confine(resizing={resizing})
+    found = {{}}
+    for name, numbers in {{**_DOORS, **_RESIZING}}.items():
+        ctypes.set_errno(0)
+        libc.syscall(numbers[place], -1, 0, 0, 0, 0)
+        found[name] = errno.errorcode.get(ctypes.get_errno(), "done")
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no table of system calls")
+@pytest.mark.parametrize("resizing", [True, False])
+def test_the_wide_doors_are_shut(resizing: bool):
+    """Each door is "not there"; resizing is refused only where that is asked for."""
+    found = json.loads(output(DOORS.format(resizing=resizing)))
+    resize = {name: found.pop(name) for name in ("truncate", "ftruncate", "fallocate")}
+    assert set(found.values()) == {"ENOSYS"}
+    assert ("EPERM" in resize.values()) is not resizing
+    assert resizing or set(resize.values()) == {"EPERM"}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other set of numbers is 32-bit x86's")
+def test_the_numbers_of_another_architecture_open_nothing(tmp_path: Path):
+    """A filter that knows one set of numbers must refuse the other: int 0x80 takes 32-bit x86's."""
+    code = """
+        import ctypes, mmap
+        from machine.process import confine, drop_privileges
+        code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        code.write(bytes.fromhex("53b814000000cd805bc3"))  # push rbx; mov eax, 20 (getpid); int 0x80; pop rbx; ret
+        address = ctypes.addressof(ctypes.c_char.from_buffer(code))
+        ask = ctypes.CFUNCTYPE(ctypes.c_int)(address)
+        before = ask()
+        drop_privileges()
+        confine()
+        print(before > 0, ask())
+    """
+    with python(code) as process:
+        text, _ = process.communicate(timeout=20)
+    if process.returncode:
+        pytest.skip("this kernel has no 32-bit system calls, or no memory that is writable and executable")
+    assert text.split() in (["True", str(-errno.ENOSYS)], ["False", str(-errno.ENOSYS)])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to become somebody else")
+def test_a_role_starts_nothing_and_grows_nothing():
+    """After its start a process cannot fork, start a thread, or write a file beyond the limit."""
+    report = output("""
+        import os, tempfile, threading
+        from machine.process import drop_privileges, forbid
+        file = tempfile.TemporaryFile()
+        drop_privileges()
+        forbid(4096)
+        def attempt(action):
+            try:
+                action()
+                return "done"
+            except (OSError, RuntimeError) as error:
+                return type(error).__name__
+        fd = file.fileno()
+        print(attempt(os.fork), attempt(threading.Thread(target=int).start), attempt(lambda: os.ftruncate(fd, 4096)),
+              attempt(lambda: os.ftruncate(fd, 4097)), attempt(lambda: os.pwrite(fd, b"x", 4096)))
+    """)
+    assert report == "BlockingIOError RuntimeError done OSError OSError"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PID namespaces are root's")
+def test_own_numbers():
+    """What is started in the block is process 1 and takes its children along; the next one is an ordinary child."""
+    report = output("""
+        import os, subprocess, sys
+        from machine.process import own_numbers
+        child = "import os, subprocess; c = subprocess.Popen(['sleep', '60']); print(os.getpid(), flush=True); input()"
+        words = [sys.executable, "-c", child]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with own_numbers():
+            first = subprocess.Popen(words, **pipes)
+        second = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+        number = int(first.stdout.readline())
+        children = open(f"/proc/{first.pid}/task/{first.pid}/children").read().split()
+        first.kill()
+        first.wait()
+        print(number, int(second.stdout) > 1, len(children), [os.path.exists(f"/proc/{pid}") for pid in children])
+    """)
+    assert report == "1 True 1 [False]"
 
 
 def test_shorten_slice():
@@ -142,8 +237,7 @@ def test_die_with_parent():
     with python("""
         import os, signal, time
         from machine.process import die_with_parent
-        parent = os.getpid()
-        ready, done = os.pipe()
+        parent = os.pidfd_open(os.getpid())
         if os.fork() == 0:
             die_with_parent(parent)
             print(os.getpid(), flush=True)
@@ -161,8 +255,12 @@ def test_die_with_parent():
 
 def test_die_with_a_parent_that_is_gone():
     """A process whose parent ended before it asked ends at once."""
-    with python("from machine.process import die_with_parent; die_with_parent(1 << 22); print('alive')") as process:
+    with subprocess.Popen(["sleep", "0"]) as gone:
+        fd = os.pidfd_open(gone.pid)
+    code = f"from machine.process import die_with_parent; die_with_parent({fd}); print('alive')"
+    with python(code, fds=(fd,)) as process:
         text, _ = process.communicate(timeout=20)
+    os.close(fd)
     assert (process.returncode, text) == (1, "")
 
 
@@ -186,7 +284,7 @@ ROLE = """
         layout_word = 100
         return loop
 
-    sys.exit(run_role(sys.argv[2], prepare))
+    sys.exit(run_role(sys.argv[1], prepare))
 """
 
 
@@ -200,20 +298,23 @@ class Child:
         sizes |= {"ram": 1 << 20} if role != "vmm" else {}
         sizes |= {"world": layout.WORLD_BYTES} if role != "guest" else {}
         self.fds = {name: create(name, size) for name, size in sizes.items()}
-        self.fds |= {f"bell-{name}": os.eventfd(0) for name in ("guest", "vmm", "vmapp")}
-        self.process = python(ROLE, str(there.fileno()), role, fds=(*self.fds.values(), there.fileno()))
+        self.pipes = {name: signalpipe.make() for name in ("guest", "vmm", "vmapp")}
+        if self.settings.doorbell == "signal":
+            self.fds |= {bell(name): ends[name != role] for name, ends in self.pipes.items()}
+        else:
+            self.fds |= {bell(name): os.eventfd(0) for name in ("guest", "vmm", "vmapp")}
+        self.fds |= {interrupt(name): ends[name != role] for name, ends in self.pipes.items()}
+        self.fds["parent"] = os.pidfd_open(os.getpid())
+        self.process = python(ROLE, role, str(there.fileno()), fds=(*self.fds.values(), there.fileno()))
         there.close()
 
     def record(self) -> dict[str, Any]:
         """The launch record, as the supervisor sends it."""
-        pids = dict.fromkeys(("guest", "vmm", "vmapp"), self.process.pid)
         return {
             "settings": self.settings.as_map(),
             "fds": self.fds,
-            "pids": pids,
             "semaphores": {},
             "mac": MAC,
-            "parent": os.getpid(),
         }
 
     def event(self) -> dict[str, Any]:
@@ -227,7 +328,7 @@ class Child:
         self.process.kill()
         self.process.communicate()
         self.control.close()
-        for fd in self.fds.values():
+        for fd in {*self.fds.values(), *(end for ends in self.pipes.values() for end in ends)}:
             os.close(fd)
 
 
@@ -263,7 +364,7 @@ def test_a_process_starts(role: str, doorbell: str):
         assert pages["lengths"] == [*PAGES[role], layout.COUNTER_PAGE_BYTES // 8]
         assert pages["bells"] == (["guest", "vmm"] if role == "guest" else ["guest", "vmapp", "vmm"])
         assert pages["mac"] == MAC
-        assert made.event() == {"event": "ready", "pid": made.process.pid}
+        assert made.event() == {"event": "ready"}
         made.control.send({"command": "go"})
         looping = made.event()
         assert looping["event"] == "looping"
@@ -328,3 +429,25 @@ def test_the_loop_shares_the_pages():
         poll = select.poll()
         poll.register(made.control.fileno(), select.POLLIN)
         assert not poll.poll(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user namespace")
+def test_no_user_to_become():
+    """In a user namespace that maps root alone: one line that says what is missing, and no traceback."""
+    report = output("""
+        import ctypes, os
+        from machine.errors import SetupError
+        from machine.process import drop_privileges
+        if ctypes.CDLL(None).unshare(0x10000000):
+            print("cannot give up: no namespaces; map that user")
+        else:
+            with open("/proc/self/uid_map", "w") as file:
+                file.write("0 0 1")
+            try:
+                drop_privileges()
+            except SetupError as error:
+                print(error)
+    """)
+    assert report.startswith("cannot give up")
+    assert report.endswith("map that user and group") or "no namespaces" in report
+    assert "\n" not in report

@@ -50,6 +50,14 @@ def test_addresses_are_distinct_and_in_the_benchmark_range():
     assert all(ipaddress.ip_address(a) in ipaddress.ip_network("198.18.0.0/15") for a in addresses.values())
 
 
+def test_ipv6_addresses_are_the_benchmark_ranges_too():
+    """RFC 5180's 2001:2::/48, each with the last number of the station's IPv4 address."""
+    stations = NetworkPlan("demo").stations
+    addresses = {role: station.address6 for role, station in stations.items()}
+    assert addresses == {"host": "2001:2::1", "guest": "2001:2::2", "peer": "2001:2::3", "native": "2001:2::4"}
+    assert all(ipaddress.ip_address(a) in ipaddress.ip_network("2001:2::/48") for a in addresses.values())
+
+
 def test_interface_names_are_legal():
     """The kernel takes every interface name of a plan."""
     for name in (plan_module.BRIDGE, plan_module.HOST_TAP, plan_module.NATIVE_PORT, plan_module.WIRE):

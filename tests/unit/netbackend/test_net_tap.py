@@ -84,3 +84,55 @@ def test_the_data_path_does_not_load_the_netlink_library():
     program = "import sys, netbackend.tap; print(*{'pyroute2', 'ctypes', 'asyncio'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+IN_A_NAMESPACE = """
+import ctypes, os, signal, sys
+from netbackend.tap import enable_host_interrupts
+
+def mapped(ready, told):
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0  # CLONE_NEWUSER
+    os.write(ready, b"x")
+    os.read(told, 1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+def supervise():
+    read_end, write_end = os.pipe()
+    ready, become = os.pipe()
+    said, say = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        os.setresuid(65534, 65534, 65534)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGIO})
+        os.write(become, b"x")
+        os.write(say, b"came" if signal.sigtimedwait({signal.SIGIO}, 10) else b"lost")
+        os._exit(0)
+    os.read(ready, 1)
+    enable_host_interrupts(read_end, owner)
+    os.write(write_end, b"x")
+    print(os.read(said, 4).decode(), flush=True)
+
+reading, ready = os.pipe()
+told, tell = os.pipe()
+child = os.fork()
+if child == 0:
+    mapped(ready, told)
+    supervise()
+    os._exit(0)
+os.read(reading, 1)
+for name in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{name}", "w") as file:
+        file.write("0 100000 65536")
+os.write(tell, b"x")
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to map users")
+def test_interrupts_in_a_user_namespace_reach_another_user():
+    """Where root is not the machine's root, the kernel drops its signals to nobody in silence; these arrive."""
+    done = subprocess.run([sys.executable, "-c", IN_A_NAMESPACE], capture_output=True, text=True, timeout=30)
+    if "AssertionError" in done.stderr:
+        pytest.skip("this machine gives no user namespaces")
+    assert (done.stdout, done.stderr) == ("came\n", "")

@@ -14,7 +14,7 @@ from machine import trace
 from machine.errors import ConfigError
 from machine.livecontrol import LiveControl
 from machine.seams import Tracer, override
-from machine.shm import attach, create
+from machine.shm import PageReader, attach, create
 from machine.trace import TRACE_BYTES, Note, Record, TraceReader
 from tests.kit.board import RDP, Board, RawGuest
 
@@ -62,7 +62,7 @@ def records(fd: int) -> list[Record]:
     """Everything that was ever written."""
     words = attach(fd, TRACE_BYTES).cast("Q")
     claimed, words[0] = words[0], 0
-    reader = TraceReader(words)
+    reader = TraceReader(PageReader(fd, TRACE_BYTES))
     words[0] = claimed
     reader.drain(last=True)
     return list(reader.records())

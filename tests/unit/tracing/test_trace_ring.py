@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine.errors import LayoutError
-from machine.trace import CAPACITY, TRACE_BYTES, Note, Record, TraceReader, make_note, trap_argument
+from machine.trace import (
+    CAPACITY,
+    MOST_RECORDS,
+    TRACE_BYTES,
+    Note,
+    Record,
+    TraceReader,
+    make_note,
+    trap_argument,
+)
+from tests.kit.pages import Copied
 
 FOREVER = 1 << 62
 WORD = st.integers(0, (1 << 64) - 1)
@@ -40,7 +50,7 @@ def fill(note: Note, first: int, count: int) -> None:
 def test_everything_written_is_read_back(events: list[tuple[int, int, int, int]]) -> None:
     """Records come out as they went in, in the order of writing, whatever their values."""
     words = buffer()
-    reader, note = TraceReader(words), writer(words)
+    reader, note = TraceReader(Copied(words)), writer(words)
     for begin, duration, code, argument in events:
         note(begin, begin + duration, code, argument)
     reader.drain(last=True)
@@ -52,7 +62,7 @@ def test_everything_written_is_read_back(events: list[tuple[int, int, int, int]]
 def test_drains_may_come_at_any_time(bursts: list[int]) -> None:
     """However writing and draining alternate, each record is read exactly once."""
     words = buffer()
-    reader, note = TraceReader(words), writer(words)
+    reader, note = TraceReader(Copied(words)), writer(words)
     total = 0
     for burst in bursts:
         fill(note, total, burst)
@@ -66,7 +76,7 @@ def test_drains_may_come_at_any_time(bursts: list[int]) -> None:
 def test_a_full_turn_loses_the_oldest_and_says_so() -> None:
     """A writer that laps the reader overwrites the oldest records; they are counted, and the rest is whole."""
     words = buffer()
-    reader, note = TraceReader(words), writer(words)
+    reader, note = TraceReader(Copied(words)), writer(words)
     total = CAPACITY + 1000
     fill(note, 0, total)
     reader.drain(last=True)
@@ -79,7 +89,7 @@ def test_a_full_turn_loses_the_oldest_and_says_so() -> None:
 def test_a_signal_handler_may_trace_within_a_record() -> None:
     """A record written between two stores of another gets a place of its own; both are read."""
     words = buffer()
-    reader, note = TraceReader(words), writer(words)
+    reader, note = TraceReader(Copied(words)), writer(words)
 
     class Interrupting(int):
         def __and__(self, mask: int) -> int:
@@ -95,7 +105,7 @@ def test_a_signal_handler_may_trace_within_a_record() -> None:
 def test_a_half_written_record_is_not_read() -> None:
     """A record without its tag, as a killed writer leaves it, counts as lost."""
     words = buffer()
-    reader, note = TraceReader(words), writer(words)
+    reader, note = TraceReader(Copied(words)), writer(words)
     fill(note, 0, 3)
     words[8 + 4 * 2] = 0  # numbers begin with 1
     reader.drain(last=True)
@@ -108,7 +118,7 @@ def test_a_later_reader_sees_only_what_is_later() -> None:
     words = buffer()
     note = writer(words)
     fill(note, 0, 50)
-    reader = TraceReader(words)
+    reader = TraceReader(Copied(words))
     fill(note, 50, 5)
     reader.drain(last=True)
     assert [record.argument for record in reader.records()] == [50, 51, 52, 53, 54]
@@ -117,7 +127,7 @@ def test_a_later_reader_sees_only_what_is_later() -> None:
 def test_arguments_and_durations_never_raise() -> None:
     """What does not fit a word is cut, and an end before its begin is a duration of 0."""
     words = buffer()
-    reader, note = TraceReader(words), writer(words)
+    reader, note = TraceReader(Copied(words)), writer(words)
     note(10, 3, 1, -1)
     note(10, 11, 1, 1 << 70)
     reader.drain(last=True)
@@ -141,9 +151,34 @@ def test_trap_arguments_fit_a_word(key: int, sequence: int) -> None:
     assert argument == (sequence & 0xFFFFFFFF) << 32 | key & 0xFFFFFFFF
 
 
+@given(st.lists(st.one_of(WORD, st.integers(0, 8 * CAPACITY)), max_size=40))
+def test_a_writer_that_lies_costs_the_collector_a_bounded_amount(claims: list[int]) -> None:
+    """Whatever a process says of how far it is, the collector keeps no more than its limit, and counts the rest."""
+    words = buffer()
+    reader = TraceReader(Copied(words))
+    for claim in claims:
+        words[0] = claim
+        reader.drain()
+    kept = sum(len(chunk) for _, chunk in reader._chunks)
+    assert kept <= 32 * MOST_RECORDS
+    assert reader.lost >= 0
+
+
+def test_the_collector_stops_at_its_limit() -> None:
+    """A writer that laps the buffer between any two drains fills the collector once, and then only its counter."""
+    words = buffer()
+    reader = TraceReader(Copied(words))
+    for turn in range(1, 2 * MOST_RECORDS // CAPACITY):
+        words[0] = turn * CAPACITY
+        reader.drain()
+    kept = sum(len(chunk) for _, chunk in reader._chunks) // 32
+    assert kept == MOST_RECORDS
+    assert reader.lost + kept == words[0] - 16
+
+
 def test_a_buffer_of_another_size_is_refused() -> None:
     """Neither side works on memory that is no trace buffer."""
     with pytest.raises(LayoutError, match="trace buffer"):
-        TraceReader(memoryview(bytearray(64)).cast("Q"))
+        TraceReader(Copied(memoryview(bytearray(64)).cast("Q")))
     with pytest.raises(LayoutError, match="trace buffer"):
         writer(memoryview(bytearray(64)).cast("Q"))

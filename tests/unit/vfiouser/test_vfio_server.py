@@ -8,25 +8,80 @@ import resource
 import select
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from machine.errors import ConfigError, SetupError, StackError
-from tests.kit.vfioclient import VfioClient
+from tests.kit.vfioclient import VfioClient, encode, refused
 from tests.kit.vfiodevice import ServedDevice, open_descriptors
+from vmm.vfiouser import server, surplus
 from vmm.vfiouser.listen import MAX_PATH_BYTES, listen
 from vmm.vfiouser.messages import PAGE, Command, HeaderFlag, IrqAction, IrqData
 
 
 def test_second_client_is_refused(served: ServedDevice, client: VfioClient) -> None:
-    """A second client is closed at once, and the first does not notice."""
+    """A second client is told that the device is busy, and then closed; the first does not notice."""
     for _ in range(3):
         second = served.connect()
+        refused(errno.EBUSY, second.version)
         with pytest.raises(ConnectionError):
             second.receive()
     assert len([line for line in served.log if "second" in line]) == 1
     assert client.device_info()
+
+
+def test_second_clients_hold_nothing_up(
+    served: ServedDevice, client: VfioClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silent ones, half a message, nonsense, a hundred at once: the first is served, and all are gone in the end."""
+    before = open_descriptors()
+    greeting = encode(Command.VERSION, bytes(4))
+    seconds = []
+    for data in (b"", greeting[:7], greeting[:18], bytes(16), greeting[:16] + b"x", b"\xff" * 5000):
+        seconds.append(served.connect())
+        seconds[-1].send_bytes(data)
+        served.pump()
+        assert client.device_info()
+    seconds += [served.connect() for _ in range(100)]
+    assert client.device_info()
+    due = served.server.due_in()
+    assert due is not None
+    assert due <= surplus.PATIENCE_SECONDS
+    assert len(served.server.descriptors) <= 2 + 4
+    monkeypatch.setattr(surplus, "monotonic", lambda: time.monotonic() + surplus.PATIENCE_SECONDS)
+    served.pump()
+    assert served.server.due_in() is None
+    for second in seconds:
+        second.close()
+    assert open_descriptors() == before
+
+
+def test_a_second_client_in_two_pieces_is_answered(served: ServedDevice, client: VfioClient) -> None:
+    """The answer comes when the whole message has come, descriptors and all, which are closed."""
+    second = served.connect()
+    greeting = encode(Command.VERSION, bytes(4), ident=77)
+    second.send_bytes(greeting[:10], [0])
+    served.pump()
+    second.send_bytes(greeting[10:], [0, 0])
+    reply = second.receive()
+    assert (reply.ident, reply.command, reply.errno) == (77, Command.VERSION, errno.EBUSY)
+    assert reply.flags == HeaderFlag.REPLY | HeaderFlag.ERROR
+
+
+def test_a_client_that_does_not_greet_makes_way(served: ServedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has connected and says nothing is dropped after a while, and the next one is served."""
+    silent = served.connect()
+    assert served.server.connected
+    monkeypatch.setattr(server, "monotonic", lambda: time.monotonic() + 5.1)
+    assert served.server.due_in() == 0.0
+    with pytest.raises(ConnectionError):
+        silent.receive()
+    monkeypatch.undo()
+    greeted = served.greet()
+    assert served.server.due_in() is None
+    assert greeted.device_info()
 
 
 def test_a_client_that_goes_leaves_nothing(served: ServedDevice, client: VfioClient, eventfd: int) -> None:
