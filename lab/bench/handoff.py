@@ -134,4 +134,4 @@ def _show(recorder: Recorder, kind: str, placement: str) -> None:
         p99 = median(recorder.values(configuration=layer, metric="round_trip_p99", **where)) / 1000
         ratios = recorder.values(configuration=layer, metric="ratio_to_raw", **where)
         times = f"{median(ratios):5.2f} x raw" if ratios else ""
-        print(f"  {label:27} p50 {p50:7.1f} us   p99 {p99:7.1f} us   {times}", flush=True)
+        print(f"  {label:27} p50 {p50:7.1f} us   p99 {p99:7.1f} us   {times}".rstrip(), flush=True)

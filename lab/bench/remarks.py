@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from lab.load.disturbance import FIELDS, busy_text
 from lab.readings import quotient
 
-__all__ = ["Remarks", "beyond_native", "is_valid", "remarks_on", "runs_missing"]
+__all__ = ["LONGEST_REASON", "Remarks", "beyond_native", "is_valid", "remarks_on", "runs_missing"]
 
 _NOISE: Final = 0.05  # by how much a virtual machine may be better than the native one, and nobody wonders
-_LONGEST: Final = 300  # characters of a reason
+_MOST_RUNS: Final = 1_000_000  # whoever asked for more has not written the file with a benchmark
 _CPUS: Final = re.compile(r"[0-9,]{1,200}")
 _MOST: Final = 8  # lines of one kind; the rest is counted
 _OF_THE_SAMPLE: Final = frozenset(("metric", "unit", "value", "work", "valid", "reason", "retries", *FIELDS))
 # Keys that tell measurements apart, and that no line needs: they are in the table's title, or in the row's name.
 _SILENT: Final = frozenset(("run", "profile", "link", "guest", "combine_threshold", "combine_decay", "combine_cap"))
+
+LONGEST_REASON: Final = 200
+"""Characters of a sample's "reason"; a benchmark writes no longer one, and a report reads none (``results``)."""
 
 Sample = Mapping[str, Any]
 
@@ -47,11 +51,12 @@ def is_valid(sample: Sample) -> bool:
 def remarks_on(samples: Iterable[Sample]) -> Remarks:
     """What is to be said of these samples; those of one measurement count once."""
     measurements = _measurements(samples)
+    counts = Counter(map(_shown, measurements))
     busy: dict[str, list[tuple[float, str]]] = {}
     invalid: list[str] = []
     repeated: list[str] = []
     for one in measurements:
-        name = _name(one)
+        name = _shown(one)
         if not is_valid(one):
             invalid.append(f"INVALID: {name}, run {one.get('run')}: {_reason(one)}")
         elif _number(one, "retries"):
@@ -60,8 +65,7 @@ def remarks_on(samples: Iterable[Sample]) -> Remarks:
             busy.setdefault(name, []).append((_number(one, "cpu_others_percent"), text))
     lines = []
     for name, found in sorted(busy.items(), key=lambda item: -max(item[1])[0]):
-        runs = sum(1 for one in measurements if _name(one) == name)
-        lines.append(f"{max(found)[1]} ({name}, {len(found)} of {runs} measured)")
+        lines.append(f"{max(found)[1]} ({name}, {len(found)} of {counts[name]} measured)")
     return Remarks(_cut(lines), _cut(invalid), _cut(repeated))
 
 
@@ -82,7 +86,7 @@ def beyond_native(values: Mapping[str, Sequence[float]], native: Sequence[float]
 
 def runs_missing(samples: Iterable[Sample], wanted: Any) -> int:
     """How many measurements fewer there are than ``wanted`` runs of everything that was measured at all."""
-    if type(wanted) is not int or wanted < 1:
+    if type(wanted) is not int or not 1 <= wanted <= _MOST_RUNS:
         return 0
     found: dict[str, set[Any]] = {}
     for one in _measurements(samples):
@@ -101,17 +105,25 @@ def _measurements(samples: Iterable[Sample]) -> list[Sample]:
     return list(found.values())
 
 
-def _name(sample: Sample, without: frozenset[str] = _OF_THE_SAMPLE | _SILENT) -> str:
+def _shown(sample: Sample) -> str:
+    """What tells this measurement from the others, for a line of text; a file from elsewhere may hold anything."""
+    return _printable(_name(sample, _OF_THE_SAMPLE | _SILENT))
+
+
+def _name(sample: Sample, without: frozenset[str]) -> str:
     """Texts speak for themselves, numbers need to say what they are."""
     known = ((key, value) for key, value in sample.items() if key not in without)
     return ", ".join(value if isinstance(value, str) else f"{key} {value}" for key, value in known)
 
 
 def _reason(sample: Sample) -> str:
-    """A file from elsewhere may hold any text: one line of it, not too long, and nothing that commands a terminal."""
     reason = sample.get("reason")
-    text = "".join(filter(str.isprintable, reason[:_LONGEST])) if isinstance(reason, str) else ""
-    return text or "its counters contradict it"
+    return (_printable(reason) if isinstance(reason, str) else "") or "its counters contradict it"
+
+
+def _printable(text: str) -> str:
+    """One line of it, not too long, and nothing that commands a terminal."""
+    return "".join(filter(str.isprintable, text[:LONGEST_REASON]))
 
 
 def _busy(sample: Sample) -> str | None:

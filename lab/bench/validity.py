@@ -9,11 +9,12 @@ invalid, with the reason, and no median is taken of it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
 from lab import readings
+from lab.bench.remarks import LONGEST_REASON
 from lab.complaint import printable
 from lab.load.cpu import CpuUse
 from machine.errors import BenchError, GuestError
@@ -60,8 +61,18 @@ class Measured(dict[str, float]):
         """The same, with ``retries`` added to those of its load; invalid if it has faults."""
         notes = self.notes | {"retries": retries + _retries(self.notes)}
         if self.faults:
-            notes |= {"valid": False, "reason": "; ".join(self.faults[:_LOOKED_AT])}
+            notes |= {"valid": False, "reason": _reason(self.faults)}
         return Measured(self, notes, *self.faults)
+
+
+def _reason(faults: Sequence[str]) -> str:
+    """As many of the first contradictions as a reason has room for, the very first one in any case."""
+    text = faults[0]
+    for fault in faults[1:_LOOKED_AT]:
+        if len(text) + len("; ") + len(fault) > LONGEST_REASON:
+            break
+        text += f"; {fault}"
+    return text[:LONGEST_REASON]
 
 
 def merged(first: Mapping[str, float], second: Mapping[str, float]) -> Measured:

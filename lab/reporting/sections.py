@@ -81,12 +81,8 @@ def heading(result: Result, every: Sequence[Result]) -> list[Block]:
 
 def differences(result: Result, every: Sequence[Result]) -> list[str]:
     """In what a result differs from another one of the same experiment: machine, and version of the code."""
-    found = []
-    if any(_facts(one, _OF_MACHINE) != _facts(result, _OF_MACHINE) for one in every):
-        found.append("machine")
-    if any(_facts(one, _OF_CODE) != _facts(result, _OF_CODE) for one in every):
-        found.append("version of the code")
-    return found
+    kinds = {"machine": _OF_MACHINE, "version of the code": _OF_CODE}
+    return [kind for kind, names in kinds.items() if any(_facts(one, names) != _facts(result, names) for one in every)]
 
 
 def _facts(result: Result, names: Sequence[str]) -> list[str]:

@@ -110,6 +110,19 @@ def test_the_tables_of_a_benchmark(screen, columns, name):
     screen(columns)(printed(show, name))
 
 
+@AT_EACH_WIDTH
+def test_the_remarks_of_a_benchmark(screen, columns):
+    """That the machine was busy, what is invalid and why, what is missing: below the tables, as wide as they are."""
+    where = {"direction": "transmit", "driver": "linux22", "load": "lone", "cpus": "0,1,2,3", "window_seconds": 1.0}
+    reason = "the network card carried 12345678 bytes, the peer's interface 123456789 to 223456789; " * 2
+    recorder = Recorder("counts", {"runs": 3}, None)
+    recorder.add("mode optimised", "goodput_mbps", "Mb/s", 1.0, 1, **where, cpu_others_percent=31.0, retries=1)
+    recorder.add("native", "goodput_mbps", "Mb/s", 1.0, 1, **where, valid=False, reason=reason)
+    text = screen(columns)(printed(recorder.__exit__, None))
+    for said in ("INVALID: native, ", "BUSY: 31 % of CPUs 0,1,2,3 was others' (", "second attempt", "NOT COMPLETE: "):
+        assert said in " ".join(text.split())
+
+
 def test_every_benchmark_is_among_them():
     """No benchmark's table is left out for want of a result."""
     assert {recorded(name)[1]["bench"] for name in SHIPPED} == set(BENCHES)
