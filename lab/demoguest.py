@@ -1,7 +1,7 @@
 """``worldswitch demo --guest qemu``: Linux with its own driver on our network card, booted, used and tested.
 
 Boots the stock guest over vfio-user, then in two modes: pings, iperf3 both ways, and the driver's own test of the chip,
-each with what the monitor counted meanwhile.
+each with what the monitor counted meanwhile. Pings that are lost are shown; what fails is told, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from lab import preflight
 from lab.bench.machines import MODE_CONFIGURATIONS
 from lab.bench.qemuguests import ours
-from lab.bench.qemuload import Guest, round_trips, transfer
+from lab.bench.qemuload import Guest, pings, transfer
 from lab.bench.rounds import Effort
-from lab.bench.tables import table
+from lab.bench.tables import NOTHING, figure, table, warn
 from lab.bench.testbed import Testbed
+from lab.demoparts import Parts, step
 from lab.guestimage import find_image
+from lab.load.disturbance import attended
+from lab.readings import frames, grown, median, per_packet, port_accesses
 from lab.status import measure
 from lab.textlayout import prose, wrapped
 from machine.config import make_settings
@@ -29,6 +32,7 @@ _MODES: Final = ("2.0", "optimised")
 _SELF_TEST: Final = "ethtool -t eth0 offline"
 _SELF_TEST_SECONDS: Final = 30.0
 _PASSED: Final = "PASS"
+_FAILED: Final = "failed"
 _LEGEND: Final = """\
 Frames: both ways. A port access crosses a socket to the vmm, which answers it, or vmapp does after a world switch. An
 unmodified driver makes the same accesses in every mode: 2 to send a frame, 14 for an interrupt
@@ -44,48 +48,59 @@ def run(args: argparse.Namespace) -> int:
     image = find_image()
     settings = make_settings({"profile": args.profile or "fast", "link": args.link, "guest": "qemu"})
     effort = Effort(runs=1, seconds=args.seconds, warm_up=0.0)
-    _step(f"booting {image.kernel} under {image.qemu[0]}; its only network card is our vmm, behind a vfio-user socket")
+    step(f"booting {image.kernel} under {image.qemu[0]}; its only network card is our vmm, behind a vfio-user socket")
     began = time.monotonic()
     rows: list[list[str]] = []
+    every: list[Parts] = []
     with ours(settings) as (bed, guest):
-        _step(f"up after {time.monotonic() - began:.1f} s. What its kernel, {_kernel(guest)}, says of the card:")
+        step(f"up after {time.monotonic() - began:.1f} s. What its kernel, {_kernel(guest)}, says of the card:")
         for line in guest.console.check("dmesg | grep -E 'pcnet32|eth0'").splitlines():
             print(wrapped(line, hanging="    "))
         for mode in _MODES:
             bed.change(**MODE_CONFIGURATIONS[mode].changes)
-            rows += _tour(bed, guest, mode, effort)
-        _step("removing everything")
+            every.append(Parts(f"mode {mode}", bed.stack))
+            rows += _tour(bed, guest, mode, effort, every[-1])
+        step("removing everything")
     print(f"\n{table(_HEADER, rows, keys=2)}\n")
     print(prose(f"Profile {settings.profile}, link {settings.link}. {_LEGEND}"))
-    return 0
+    for parts in every:
+        for failure in parts.failures:
+            warn(f"{parts.title}: {failure}")
+    return 0 if any(parts.worked for parts in every) else 1
 
 
 def _kernel(guest: Guest) -> str:
     return guest.console.check("uname -sr").strip()
 
 
-def _tour(bed: Testbed, guest: Guest, mode: str, effort: Effort) -> list[list[str]]:
-    """One row for each thing that is done in this mode."""
-
-    def pings() -> str:
-        return f"{round_trips(guest, effort)['rtt_p50_ms']:.2f} ms"
-
-    def carried(direction: str) -> str:
-        return f"{transfer(guest, direction, effort)['goodput_mbps']:.1f} Mb/s"
-
+def _tour(bed: Testbed, guest: Guest, mode: str, effort: Effort, parts: Parts) -> list[list[str]]:
+    """One row for each thing that is done in this mode; what fails has a row, too."""
     works: dict[str, Callable[[], str]] = {
-        "ping, round trip": pings,
-        "iperf3, it sends": lambda: carried("transmit"),
-        "iperf3, it receives": lambda: carried("receive"),
+        "ping, round trip": lambda: _pings(guest, effort),
+        "iperf3, it sends": lambda: _carried(guest, "transmit", effort),
+        "iperf3, it receives": lambda: _carried(guest, "receive", effort),
         _SELF_TEST: lambda: _self_test(guest),
     }
     rows = []
     for label, work in works.items():
-        _step(f"mode {mode}: {label}")
         before = _counters(bed)
-        result = work()
-        rows.append([label, mode, result, *_cost(before, _counters(bed))])
+        with attended(bed.settings.cpus, tuple(bed.stack.pids.values())) as seen:
+            result = parts.do(label, work)
+        rows.append([label, mode, result or _FAILED, *_cost(before, _counters(bed))])
+        if seen.conditions is not None and seen.conditions.busy:
+            parts.failures.append(f"{label}: {seen.conditions.busy}")
     return rows
+
+
+def _pings(guest: Guest, effort: Effort) -> str:
+    """The median, and how many were lost if any were."""
+    result = pings(guest, effort)
+    lost = f", {result.lost} of {result.sent} lost" if result.lost else ""
+    return f"{median(result.rtts_ms):.2f} ms{lost}" if result.rtts_ms else f"all {result.sent} lost"
+
+
+def _carried(guest: Guest, direction: str, effort: Effort) -> str:
+    return f"{transfer(guest, direction, effort)['goodput_mbps']:.1f} Mb/s"
 
 
 def _self_test(guest: Guest) -> str:
@@ -93,19 +108,18 @@ def _self_test(guest: Guest) -> str:
     return _PASSED if _PASSED in output else "FAIL"
 
 
-def _counters(bed: Testbed) -> dict[str, Any]:
-    counters: dict[str, Any] = measure(bed.stack)["counters"]
+def _counters(bed: Testbed) -> dict[str, int]:
+    counters: dict[str, int] = measure(bed.stack)["counters"]
     return counters
 
 
-def _cost(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    grown = {name: after[name] - value for name, value in before.items()}
-    frames = grown["tx_frames"] + grown["rx_frames"]
-    found = [str(frames)]
-    for count in (grown["io_in"] + grown["io_out"], grown["world_switches"]):
-        found += [str(count), f"{count / max(1, frames):.2f}"]
+def _cost(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    spent = grown(before, after)
+    costs = per_packet(spent)
+    found = [str(frames(spent))]
+    for count, metric in (
+        (port_accesses(spent), "port_accesses_per_packet"),
+        (spent["world_switches"], "world_switches_per_packet"),
+    ):
+        found += [str(count), figure(costs[metric], 2) if frames(spent) > 0 else NOTHING]
     return found
-
-
-def _step(text: str) -> None:
-    print(wrapped(f"==> {text}", hanging="    "), flush=True)

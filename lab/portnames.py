@@ -1,4 +1,4 @@
-"""Names of I/O ports for people: which device, which register."""
+"""I/O ports as ``lab`` tells them apart, and their names for people: which device, which register."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from machine.ports import (
     PIC_SLAVE_DATA,
 )
 
-__all__ = ["port_name"]
+__all__ = ["LANCE_RAP", "LANCE_RDP", "PIC_PORTS", "port_name"]
+
+PIC_PORTS: Final = frozenset((PIC_MASTER_COMMAND, PIC_MASTER_DATA, PIC_SLAVE_COMMAND, PIC_SLAVE_DATA))
+"""The ports of the 8259A pair."""
+
+# Offsets of the 16-bit mode (WIO), which all drivers here use; data sheet, "I/O resources".
+LANCE_RDP: Final = 0x10
+LANCE_RAP: Final = 0x12
+_LANCE_RESET: Final = 0x14
+_LANCE_BDP: Final = 0x16
 
 _NAMES: Final = {
     PIC_MASTER_COMMAND: "PIC master",
@@ -28,8 +37,7 @@ _NAMES: Final = {
     ELCR_SLAVE: "ELCR slave",
     PCI_CONFIG_ADDRESS: "PCI address",
 }
-# Offsets of the 16-bit mode (WIO), which all drivers here use; data sheet, "I/O resources".
-_LANCE_NAMES: Final = {0x10: "RDP", 0x12: "RAP", 0x14: "RESET", 0x16: "BDP"}
+_LANCE_NAMES: Final = {LANCE_RDP: "RDP", LANCE_RAP: "RAP", _LANCE_RESET: "RESET", _LANCE_BDP: "BDP"}
 _APROM_BYTES: Final = 16
 _PCI_DATA: Final = range(PCI_CONFIG_DATA, PCI_CONFIG_DATA + 4)
 

@@ -69,7 +69,7 @@ def _empty(name: str, state: str) -> Report:
 def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) -> None:
     loads = _loads(record["processes"])
     answer = client.ask(directory, {"command": "status"})
-    if answer is None:
+    if answer is None or not _is_same(directory, record):
         report["state"] = "ending"
         return
     if answer.get("event") == "failed":
@@ -86,6 +86,12 @@ def _fill(report: Report, directory: RunDirectory, record: Record, links: bool) 
         report["troubles"] += guest_troubles(directory)
     if links:
         report["links"] = _links(record)
+
+
+def _is_same(directory: RunDirectory, record: Record) -> bool:
+    """Whether the stack that has answered is the one of the record, not another of its name, started meanwhile."""
+    now = directory.load()
+    return now is not None and now["processes"] == record["processes"]
 
 
 def _loads(identities: dict[str, Identity]) -> dict[str, dict[str, Any]]:

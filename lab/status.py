@@ -6,21 +6,17 @@ them is derived here and nowhere else.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from lab.portnames import LANCE_RAP, PIC_PORTS
+from lab.readings import io_traps, percentile
 from machine.counters import COUNTERS, read_all
 from machine.lance.pci import PciConfig
 from machine.lance.state import LINK_UP
 from machine.layout import PORT_SLOTS, PORT_TABLE, PORT_WORDS, SWITCH_SAMPLE_COUNT, SWITCHES_BACK, SWITCHES_THERE
-from machine.ports import (
-    LANCE_DEFAULT_BASE,
-    LANCE_PORTS,
-    PIC_MASTER_COMMAND,
-    PIC_MASTER_DATA,
-    PIC_SLAVE_COMMAND,
-    PIC_SLAVE_DATA,
-)
+from machine.ports import LANCE_DEFAULT_BASE, LANCE_PORTS
 from machine.trouble import read_trouble
 from machine.world import REASONS
 
@@ -44,17 +40,16 @@ DERIVED: Final = {
 COUNTER_NAMES: Final = (*(counter.name for counter in COUNTERS), *DERIVED)
 
 OTHER_PORTS: Final = "other"  # the table's last entry: ports that found it full
-_PIC: Final = frozenset((PIC_MASTER_COMMAND, PIC_MASTER_DATA, PIC_SLAVE_COMMAND, PIC_SLAVE_DATA))
-_RAP: Final = 0x12  # offset
 _HIGHEST_PORT: Final = 0xFFFF
 _LARGEST: Final = (1 << 64) - 1
 
 
 def measure(stack: Stack) -> dict[str, Any]:
-    """{"counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "troubles"} of a running stack.
+    """{"at_ns", "counters", "ports", "world_switch_ns", "cable", "lance", "foreign", "troubles"} of a running stack.
 
-    All are plain values. "lance" is the Lance's first port; "foreign" says that the guest is not ours; "troubles" are
-    lines for the user.
+    All are plain values. "at_ns" is when that was, by CLOCK_MONOTONIC: rates are per second of the time between two
+    readings, not between two questions. "lance" is the Lance's first port; "foreign" says that the guest is not ours;
+    "troubles" are lines for the user.
     """
     pages, words = stack.counters, stack.lance
     page = pages["vmm"]
@@ -62,6 +57,7 @@ def measure(stack: Stack) -> dict[str, Any]:
     counters = dict(read_all(pages))
     ports = ports_of(page)
     return {
+        "at_ns": time.monotonic_ns(),
         "counters": counters | derive(counters, ports, lance),
         "ports": ports,
         "world_switch_ns": switch_times(page),
@@ -95,17 +91,18 @@ def ports_of(page: memoryview) -> Ports:
 
 def derive(counters: Mapping[str, int], ports: Ports, lance: int = LANCE_DEFAULT_BASE) -> dict[str, int]:
     """The counters that follow from others (``DERIVED``). ``lance``: the Lance's first port."""
-    rap, others = lance + _RAP, range(lance, lance + LANCE_PORTS)
+    rap, others = lance + LANCE_RAP, range(lance, lance + LANCE_PORTS)
     io_in = sum(port["reads"] for port in ports.values())
     io_out = sum(port["writes"] for port in ports.values())
     switched = counters["switches_for_io"]
+    traps = io_traps({"io_in": io_in, "io_out": io_out})
     found = {
         "io_in": io_in,
         "io_out": io_out,
         "io_switched": switched,
-        "io_handled_in_vmm": max(0, io_in + io_out - switched),  # max: the vmm counts on between two of our reads
+        "io_handled_in_vmm": max(0, traps - switched),  # max: the vmm counts on between two of our reads
         "world_switches": sum(counters[name] for name in REASONS.values()),
-        "pic_accesses": _total(ports, lambda number: number in _PIC, ("reads", "writes")),
+        "pic_accesses": _total(ports, lambda number: number in PIC_PORTS, ("reads", "writes")),
         "handled_in_vmm_ns": _total(ports, lambda number: number == rap or number not in others, ("ns",)),
     }
     # The pages are the processes' own, and hold what they please: a sum must still fit into a message.
@@ -135,6 +132,5 @@ def _samples(page: memoryview, first: int) -> list[int]:
     return sorted(time for time in page[first : first + SWITCH_SAMPLE_COUNT] if time)
 
 
-def _percentile(ordered: list[int], percent: int) -> int | None:
-    """Nearest rank: the least value that at least ``percent`` of all do not exceed; the p99 of a few is the slowest."""
-    return ordered[-(-len(ordered) * percent // 100) - 1] if ordered else None
+def _percentile(times: list[int], percent: int) -> int | None:
+    return int(percentile(times, percent)) if times else None

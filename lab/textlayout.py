@@ -14,10 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Final
 
-__all__ = ["command_lines", "fields", "listing", "prose", "screen_width", "table", "tail_name", "wrapped"]
+__all__ = ["command_lines", "fields", "listing", "prose", "screen_width", "table", "wrapped"]
 
 _GOES_ON: Final = " \\"  # a shell reads on in the next line
-_FEWEST_FOR_P99: Final = 100
 _USUAL: Final = 80
 _NARROWEST: Final = 40  # below that, lines may be longer than the screen: no layout would help
 _GAP: Final = "  "
@@ -99,11 +98,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, keys: int = 1
     if _total(folded) <= screen or _shorten_first(columns[0], folded, screen):
         return _drawn(columns, every, folded)
     return "\n\n".join(_parts(columns, keys, screen))
-
-
-def tail_name(count: int) -> str:
-    """What the 99th percentile of ``count`` values may be called: of fewer than a hundred it is the slowest of them."""
-    return "p99" if count >= _FEWEST_FOR_P99 else "slowest"
 
 
 def _folded(columns: Sequence[Sequence[str]]) -> list[int]:

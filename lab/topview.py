@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from lab.rates import PortRate, Rates
-from lab.textlayout import fields, screen_width, tail_name
+from lab.readings import io_traps, tail_label
+from lab.textlayout import fields, screen_width
 
 __all__ = ["view"]
 
@@ -25,7 +26,7 @@ def view(name: str, settings: Mapping[str, Any], status: Mapping[str, Any], rate
     ``status``: the answer at the interval's end.
     """
     return [
-        *map(bold, _heading(name, settings, cable=status.get("cable", True))),
+        *map(bold, _heading(name, settings, rates, cable=status.get("cable", True))),
         "",
         *_counts(rates),
         _switch_times(status["world_switch_ns"]),
@@ -36,12 +37,13 @@ def view(name: str, settings: Mapping[str, Any], status: Mapping[str, Any], rate
     ]
 
 
-def _heading(name: str, settings: Mapping[str, Any], *, cable: bool) -> list[str]:
+def _heading(name: str, settings: Mapping[str, Any], rates: Rates, *, cable: bool) -> list[str]:
+    """First what is not as usual; last the interval that was measured, which may be longer than the one asked for."""
+    words = [text for said, text in ((not cable, "CABLE PULLED"), (rates.anew, "COUNTERS BEGAN ANEW")) if said]
     chosen = {key: settings.get(key) for key in _SHOWN}
-    words = [f"{key} {_switch(value)}" for key, value in chosen.items() if value is not None]
-    words.append(f"CPU {','.join(map(str, settings['cpus']))}")
-    pulled = "" if cable else "CABLE PULLED  "
-    return fields(words, label=f"stack {name}   {pulled}", gap="  ")
+    words += [f"{key} {_switch(value)}" for key, value in chosen.items() if value is not None]
+    words += [f"CPU {','.join(map(str, settings['cpus']))}", f"over {rates.seconds:.2f} s"]
+    return fields(words, label=f"stack {name}   ", gap="  ")
 
 
 def _switch(value: object) -> str:
@@ -55,10 +57,9 @@ def _row(label: str, figure: str, *others: str) -> list[str]:
 
 def _counts(rates: Rates) -> Iterator[str]:
     count = rates.counters
-    traps = count["io_in"] + count["io_out"]
     yield from _row(
-        "traps",
-        f"{traps:>10,.0f} /s",
+        "port traps",
+        f"{io_traps(count):>10,.0f} /s",
         f"in the vmm {count['io_handled_in_vmm']:,.0f}",
         f"switched {count['io_switched']:,.0f}",
         f"RAP without a trap {count['rap_stores']:,.0f}",
@@ -83,7 +84,7 @@ def _switch_times(times: Mapping[str, int | None]) -> str:
     if p50 is None or p99 is None or samples is None:
         return "switch time    -"
     last = f"median of the last {samples}, one way"
-    return f"switch time    {p50 / 1000:>10,.1f} us   {tail_name(samples)} {p99 / 1000:,.1f} us   ({last})"
+    return f"switch time    {p50 / 1000:>10,.1f} us   {tail_label(samples)} {p99 / 1000:,.1f} us   ({last})"
 
 
 def _times(rates: Rates) -> Iterator[str]:

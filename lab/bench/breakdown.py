@@ -1,14 +1,15 @@
 """``worldswitch bench breakdown``: whose time it is while the guest transmits (paper, Tables 1 and 2).
 
 TCP to the peer in operations of 4096 bytes, in version 2.0 and optimised, with the paper's driver on one CPU. The
-shares come from a trace (``lab.tracing.shares``), idle time from /proc/stat. What tracing itself costs is measured in
-the same run: the same transfer with tracing off, on, and off again.
+shares come from a trace (``lab.tracing.shares``), idle time and others' time from /proc/stat. What tracing itself costs
+is measured in the same run: the same transfer with tracing off, on, and off again.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -17,18 +18,20 @@ from lab.bench import paper
 from lab.bench.machines import MODE_CONFIGURATIONS, Configuration, Machines
 from lab.bench.papershares import TABLE_1, TABLE_2, Figure
 from lab.bench.rounds import Effort, Progress, reported, rounds
-from lab.bench.samples import Recorder, median
-from lab.bench.tables import NOTHING, spread, table
+from lab.bench.samples import Recorder
+from lab.bench.tables import NOTHING, percent, spread, table
 from lab.bench.testbed import testbed
 from lab.bench.tracedload import traced
-from lab.bench.transfer import transfer
-from lab.bench.window import idle_share
+from lab.bench.transfer import UNITS, transfer
+from lab.bench.validity import Measured, attempted
+from lab.bench.window import Observed
+from lab.readings import quotient
 from lab.textlayout import prose
 from lab.tracing.shares import Division, divide
 from lab.tracing.switch import switch_tracing
 from machine.config import make_settings
 
-__all__ = ["OPTIONS", "WORK", "run", "show"]
+__all__ = ["OPTIONS", "WORK", "rest", "run", "show"]
 
 OPTIONS: Final = ("link", "seconds")
 
@@ -36,6 +39,8 @@ _RUNS: Final = 3
 _SPARE_SECONDS: Final = 30.0
 _PAPER: Final = {"2.0": TABLE_1, "optimised": TABLE_2}
 _TRACING: Final = ("off", "on", "off again")
+_LOST: Final = "lost_records"
+_AVERAGE: Final = "average of "
 
 # row -> (what it is, kinds that make it up, whose events its average counts)
 _ROWS: Final[dict[str, tuple[str, tuple[str, ...], str | None]]] = {
@@ -53,7 +58,7 @@ _ROWS: Final[dict[str, tuple[str, tuple[str, ...], str | None]]] = {
     "lance_receive": ("emulating the Lance receive path", ("lance_receive",), "tap_read"),
     "lance_status": ("emulating the Lance status register in vmapp", ("lance_status",), None),
 }
-_REST: Final = {"guest": "guest: driver, kernel, applications", "idle": "idle"}
+_REST: Final = {"guest": "guest: driver, kernel, applications", "others": "others: not of this machine", "idle": "idle"}
 WORK: Final = MappingProxyType({row: text for row, (text, _, _) in _ROWS.items()} | _REST)
 """Each row's name in the samples -> what it is, in the order of the paper's tables."""
 _HEADER: Final = ("", "%", "us each", "paper: %", "paper: us")
@@ -73,73 +78,86 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress(effort.rounds * len(configurations))
     facts = effort.as_map() | {"operation_bytes": paper.OPERATION_BYTES, "stack": settings.as_map()}
     with (
-        Recorder("breakdown", facts, args.json) as recorder,
+        Recorder("breakdown", facts, args.json, progress) as recorder,
         reported(progress, lambda: show(recorder)),
         testbed(settings) as bed,
     ):
         machines = Machines(bed)
         for number, configuration in rounds(configurations, effort, progress, lambda one: one.name):
-            found = _divided(machines, configuration, effort)
-            goodputs = {state: _goodput(machines, configuration, effort, state) for state in _TRACING}
+            found = attempted(partial(_divided, machines, configuration, effort))
+            transfers = {state: _transfer(machines, configuration, effort, state) for state in _TRACING}
             if number > 0:
-                _record(recorder, configuration, found, goodputs, number)
-    return 0
+                _record(recorder, configuration, found, transfers, number)
+    return recorder.status
 
 
-def _divided(machines: Machines, configuration: Configuration, effort: Effort) -> dict[str, tuple[float, float]]:
-    """Row -> share of the time (0 to 1), average in ns (0: none)."""
-    trace, use = traced(machines, configuration, "loaded", effort)
+def _divided(machines: Machines, configuration: Configuration, effort: Effort) -> Measured:
+    """Row -> share of the time (0 to 1), ``_AVERAGE`` of a row -> its average in ns (if any), and records lost."""
+    trace, seen, faults = traced(machines, configuration, "loaded", effort)
     division = divide(trace)
-    rows = {
-        name: (division.share(*kinds), division.average_ns(*kinds, per=per)) for name, (_, kinds, per) in _ROWS.items()
-    }
-    idle = min(idle_share(use), division.share("halted"))
-    return rows | {"idle": (idle, 0.0), "guest": (_guest(division, idle), 0.0), "lost_records": (trace.lost, 0.0)}
+    found = {row: division.share(*kinds) for row, (_, kinds, _) in _ROWS.items()}
+    for row, (_, kinds, per) in _ROWS.items():
+        if average := division.average_ns(*kinds, per=per):
+            found[_AVERAGE + row] = average
+    return Measured(found | rest(division, seen) | {_LOST: trace.lost}, seen.notes, *faults, *_unlikely(division))
 
 
-def _guest(division: Division, idle: float) -> float:
-    """The guest's applications run on while its processor is halted: what is then not idle is theirs."""
-    return division.share("guest", "halted") - idle
+def rest(division: Division, seen: Observed) -> dict[str, float]:
+    """Shares of what no record claims: the guest's, others', idle time.
+
+    The guest's applications run on while its processor is halted: what is then not idle is theirs. What others had of
+    the CPU is taken from that, as far as there is as much: a process that a third party has preempted counts its own
+    row on, and nobody can tell which one it was.
+    """
+    idle = min(seen.idle_share, division.share("halted"))
+    left = division.share("guest", "halted") - idle
+    taken = 0.0 if seen.conditions is None else seen.conditions.others + seen.conditions.steal
+    others = min(taken, left)
+    return {"guest": left - others, "others": others, "idle": idle}
 
 
-def _goodput(machines: Machines, configuration: Configuration, effort: Effort, state: str) -> tuple[float, float]:
-    """Goodput in Mb/s and idle share of the same load, with tracing in that state."""
+def _unlikely(division: Division) -> Iterator[str]:
+    """A load that fills the wire makes the machine switch, trap and write; rows of zeros are of another moment."""
+    if not any(division.counts[kind] for kind in ("switching", "tap_write")):
+        yield "the trace holds no port access that switches and no frame that is written"
+
+
+def _transfer(machines: Machines, configuration: Configuration, effort: Effort, state: str) -> Measured:
+    """The same load with tracing in that state."""
     stack = machines.bed.stack
     if state == "on":
         switch_tracing(stack, effort.warm_up + effort.seconds + _SPARE_SECONDS)
     try:
-        metrics = transfer(machines, configuration, "transmit", effort)
+        return transfer(machines, configuration, "transmit", effort)
     finally:
         if state == "on":
             switch_tracing(stack, 0)
-    return metrics["goodput_mbps"], metrics["idle_share"]
 
 
 def _record(
     recorder: Recorder,
     configuration: Configuration,
-    found: Mapping[str, tuple[float, float]],
-    goodputs: Mapping[str, tuple[float, float]],
+    found: Measured,
+    transfers: Mapping[str, Measured],
     run: int,
 ) -> None:
     name = configuration.name
-    lost, _ = found["lost_records"]
-    recorder.add(name, "lost_records", "records", lost, run)
+    recorder.add(name, _LOST, "records", found[_LOST], run, **found.notes)
     for row in WORK:
-        share, average = found[row]
-        recorder.add(name, "share", "1", share, run, work=row)
-        if average:
-            recorder.add(name, "average", "ns", average, run, work=row)
-    for state, (goodput, idle) in goodputs.items():
-        recorder.add(name, "goodput_mbps", "Mb/s", goodput, run, tracing=state, direction="transmit")
-        recorder.add(name, "idle_share", "1", idle, run, tracing=state, direction="transmit")
+        recorder.add(name, "share", "1", found[row], run, work=row, **found.notes)
+        if _AVERAGE + row in found:
+            recorder.add(name, "average", "ns", found[_AVERAGE + row], run, work=row, **found.notes)
+    for state, metrics in transfers.items():
+        for metric in ("goodput_mbps", "idle_share"):
+            keys = {"tracing": state, "direction": "transmit"} | metrics.notes
+            recorder.add(name, metric, UNITS[metric], metrics[metric], run, **keys)
 
 
 def show(recorder: Recorder) -> None:
     """A table for each mode that has been measured, and what tracing costs in it."""
     for name, published in _PAPER.items():
         if not recorder.values(configuration=name, metric="share"):
-            continue
+            continue  # not measured, or not valid
         number = list(_PAPER).index(name) + 1
         print(prose(f"{name}: time of machine A's CPU while the guest sends (paper: Table {number}, {_OF_WHAT})"))
         print(table(_HEADER, _lines(recorder, name, published)))
@@ -152,7 +170,7 @@ def _lines(recorder: Recorder, name: str, published: Mapping[str, Figure]) -> It
         shares = recorder.values(configuration=name, metric="share", work=row)
         averages = recorder.values(configuration=name, metric="average", work=row)
         figure = published.get(row)
-        yield (text, spread(shares, scale=100.0), spread(averages, scale=0.001), *_published(figure))
+        yield (text, percent(shares), spread(averages, scale=0.001), *_published(figure))
 
 
 def _published(figure: Figure | None) -> tuple[str, str]:
@@ -166,9 +184,13 @@ def _cost(recorder: Recorder, name: str) -> str:
     parts = []
     goodputs = []
     for state in _TRACING:
-        goodput = median(recorder.values(configuration=name, metric="goodput_mbps", tracing=state))
-        idle = median(recorder.values(configuration=name, metric="idle_share", tracing=state))
+        goodput = recorder.values(configuration=name, metric="goodput_mbps", tracing=state)
+        idle = recorder.values(configuration=name, metric="idle_share", tracing=state)
         goodputs.append(goodput)
-        parts.append(f"{state} {goodput:.1f} Mb/s, {idle:.1%} idle")
+        parts.append(f"{state} {spread(goodput)} Mb/s, {percent(idle)} % idle")
     before, during, after = goodputs
-    return f"tracing {'; '.join(parts)}: it costs {1 - 2 * during / (before + after):.0%} of the goodput"
+    cost = quotient(during, [*before, *after])
+    if cost is None:
+        return f"tracing {'; '.join(parts)}"
+    verdict = f"it costs {1 - cost:.0%} of the goodput" if cost < 1 else "what it costs is less than the noise"
+    return f"tracing {'; '.join(parts)}: {verdict}"

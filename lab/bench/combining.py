@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     keys = {"direction": _DIRECTION, "link": settings.link, "profile": settings.profile}
     progress = Progress(effort.rounds * len(every))
     with (
-        Recorder("combining", facts, args.json) as recorder,
+        Recorder("combining", facts, args.json, progress) as recorder,
         reported(progress, lambda: show(recorder, settings)),
         testbed(settings) as bed,
     ):
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             metrics = transfer(machines, configuration, _DIRECTION, effort)
             if number > 0:
                 record(recorder, configuration, metrics, number, **keys, **_values(configuration))
-    return 0
+    return recorder.status
 
 
 def _values(configuration: Configuration) -> dict[str, float]:

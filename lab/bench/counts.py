@@ -8,6 +8,7 @@ each guest driver and mode. Counts, not times: they barely depend on the machine
 from __future__ import annotations
 
 import argparse
+from math import ceil
 from typing import Final
 
 from lab import preflight
@@ -19,7 +20,10 @@ from lab.bench.rounds import Effort, Progress, reported, rounds
 from lab.bench.samples import Recorder
 from lab.bench.tables import NOTHING, spread, table
 from lab.bench.testbed import testbed
-from lab.bench.transfer import DIRECTIONS, known, lively, per_packet, record, transfer
+from lab.bench.transfer import DIRECTIONS, known, lively, record, transfer
+from lab.bench.validity import Measured, attempted, of_counters, of_cpus, of_frames
+from lab.bench.window import watching
+from lab.readings import grown, per_packet
 from lab.textlayout import prose
 from machine.config import CHOICES, Settings, make_settings
 from netbackend.rate import parse_rate
@@ -42,6 +46,7 @@ METRICS: Final = {
 _RUNS: Final = 3
 _GAP_SECONDS: Final = 0.03  # longer than a tick of 10 ms, and all that a packet sets off
 _FEWEST: Final = 10
+_MOST: Final = 0.75  # of the lone packets that were sent, what the card must have carried at least
 _DRIVERS: Final = CHOICES["driver"]
 
 _LEGEND: Final = """\
@@ -77,10 +82,13 @@ def run(args: argparse.Namespace) -> int:
     check_guest(stacks[0])
     facts = effort.as_map() | {"operation_bytes": paper.OPERATION_BYTES, "stacks": [each.as_map() for each in stacks]}
     progress = Progress(effort.rounds * len(jobs()) * len(stacks))
-    with Recorder("counts", facts, args.json) as recorder, reported(progress, lambda: _show_all(recorder, stacks)):
+    with (
+        Recorder("counts", facts, args.json, progress) as recorder,
+        reported(progress, lambda: _show_all(recorder, stacks)),
+    ):
         for settings in stacks:
             _measure(recorder, settings, effort, progress)
-    return 0
+    return recorder.status
 
 
 def stacks_of(link: str | None, profile: str | None, guest: str | None) -> list[Settings]:
@@ -115,14 +123,23 @@ def _measure(recorder: Recorder, settings: Settings, effort: Effort, progress: P
                 record(recorder, configuration, metrics, number, load=load, direction=direction, **keys)
 
 
-def _lone(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
-    """The cost of a packet when nothing else goes on, mean of some."""
+def _lone(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> Measured:
+    """The cost of a packet when nothing else goes on, mean of some; the card must have carried as many as were sent."""
+    return attempted(
+        lambda: _apart(machines, configuration, direction, max(_FEWEST, int(effort.seconds / _GAP_SECONDS)))
+    )
+
+
+def _apart(machines: Machines, configuration: Configuration, direction: str, packets: int) -> Measured:
     with lively(machines), machines.standing(configuration):
         _send(machines, direction, 1)  # and what went on before has come to its end
         before = machines.counters()
-        _send(machines, direction, max(_FEWEST, int(effort.seconds / _GAP_SECONDS)))
-        after = machines.counters()
-    return known(machines, per_packet({name: after[name] - value for name, value in before.items()}))
+        with watching(machines) as seen:
+            _send(machines, direction, packets)
+        spent = grown(before, machines.counters())
+    notes = {} if seen.conditions is None else seen.conditions.as_fields()
+    faults = (*of_frames(spent, ceil(_MOST * packets)), *of_counters(spent), *of_cpus(seen.use))
+    return Measured(known(machines, per_packet(spent)), notes, *faults)
 
 
 def _send(machines: Machines, direction: str, count: int) -> None:

@@ -17,10 +17,12 @@ from lab.bench import paper
 from lab.bench.guests import check_guest, driver_of, guest_keys, stock_guest
 from lab.bench.machines import NATIVE, Configuration, Machines, mode
 from lab.bench.rounds import Effort, Progress, reported, rounds
-from lab.bench.samples import Recorder, median
+from lab.bench.samples import Recorder
 from lab.bench.tables import NOTHING, percent, spread, table
 from lab.bench.testbed import testbed
 from lab.bench.transfer import record, transfer
+from lab.bench.validity import believed
+from lab.readings import median
 from lab.textlayout import prose
 from machine.config import Settings, make_settings
 from machine.errors import BenchError
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = [(configuration, hlt) for halts in rows.values() for hlt, configuration in halts.items()]
     progress = Progress(effort.rounds * len(jobs))
     with (
-        Recorder("idle", facts, args.json) as recorder,
+        Recorder("idle", facts, args.json, progress) as recorder,
         reported(progress, lambda: show(recorder, settings)),
         testbed(settings) as bed,
         stock_guest(bed) as guest,
@@ -95,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             metrics = transfer(machines, configuration, _DIRECTION, effort)
             if number > 0:
                 record(recorder, configuration, metrics, number, hlt=hlt, **keys)
-    return 0
+    return recorder.status
 
 
 def _label(job: Job) -> str:
@@ -110,13 +112,13 @@ def lowest_bound_rate(machines: Machines, effort: Effort) -> str:
     """
     version2 = next(iter(configurations(foreign=machines.bed.settings.foreign)["2.0"].values()))
     machines.bed.set_link("none")
-    goodput = transfer(machines, version2, _DIRECTION, effort)["goodput_mbps"]
+    goodput = believed(transfer(machines, version2, _DIRECTION, effort))["goodput_mbps"]
     megabits = max(1, ceil(goodput / _PAYLOAD_SHARE))
     link = "none"
     for _ in range(_ATTEMPTS):
         link = format_rate(megabits * _MEGABIT)
         machines.bed.set_link(link)
-        if transfer(machines, version2, _DIRECTION, effort)["idle_share"] < paper.CPU_BOUND_IDLE:
+        if believed(transfer(machines, version2, _DIRECTION, effort))["idle_share"] < paper.CPU_BOUND_IDLE:
             return link
         megabits = ceil(megabits * _STEP)
     raise BenchError(f"mode 2.0 is not CPU-bound at {link} either; is another process in the way?")

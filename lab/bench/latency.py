@@ -14,11 +14,13 @@ from lab import preflight
 from lab.bench import paper
 from lab.bench.machines import MODE_CONFIGURATIONS, Configuration, Machines
 from lab.bench.rounds import Effort, Progress, reported, rounds
-from lab.bench.samples import Recorder, median, percentile
+from lab.bench.samples import Recorder
 from lab.bench.tables import table
 from lab.bench.testbed import testbed
 from lab.bench.tracedload import LOADS, traced
-from lab.textlayout import prose, screen_width, tail_name
+from lab.bench.validity import Measured, attempted
+from lab.readings import median, percentile, tail_label
+from lab.textlayout import prose, screen_width
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL, transmissions
 from machine.config import make_settings
 from machine.errors import BenchError
@@ -34,6 +36,7 @@ _SHORT_BAR_CELLS: Final = 10  # where longer ones would cost the labels a line e
 _WIDE_SCREEN: Final = 110
 _MOST_RAW: Final = 500  # raw samples that the record keeps of each measurement
 _FEWEST: Final = 5
+_LOST: Final = "lost_records"
 _LEGEND: Final = """\
 Times in us, with the trace's own cost in them (see bench breakdown); share: of the sum of the medians.
 The paper has Figure 5 as a picture only.\
@@ -52,14 +55,14 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress(effort.rounds * len(jobs))
     facts = effort.as_map() | {"operation_bytes": paper.OPERATION_BYTES, "stack": settings.as_map()}
     with (
-        Recorder("latency", facts, args.json) as recorder,
+        Recorder("latency", facts, args.json, progress) as recorder,
         reported(progress, lambda: show(recorder)),
         testbed(settings) as bed,
     ):
         machines = Machines(bed)
         for number, (configuration, load) in rounds(jobs, effort, progress, _label):
             _measure(recorder, machines, configuration, load, effort, number)
-    return 0
+    return recorder.status
 
 
 def _label(job: Job) -> str:
@@ -69,17 +72,23 @@ def _label(job: Job) -> str:
 def _measure(
     recorder: Recorder, machines: Machines, configuration: Configuration, load: str, effort: Effort, run: int
 ) -> None:
-    trace, _ = traced(machines, configuration, load, effort)
-    found = list(transmissions(trace))
-    if len(found) < _FEWEST:
-        raise BenchError(f"only {len(found)} transmitting OUTs in the trace of {configuration.name}; use --seconds")
+    found: list[dict[str, int]] = []
+
+    def measure() -> Measured:
+        trace, seen, faults = traced(machines, configuration, load, effort)
+        found[:] = transmissions(trace)
+        if len(found) < _FEWEST:
+            raise BenchError(f"only {len(found)} transmitting OUTs in the trace of {configuration.name}; use --seconds")
+        return Measured({_LOST: trace.lost}, seen.notes, *faults)
+
+    metrics = attempted(measure)
     if run < 1:
         return
     step = max(1, len(found) // _MOST_RAW)
     for name in _MEANINGS:
         for value in [times[name] for times in found][::step]:
-            recorder.add(configuration.name, name, "ns", value, run, load=load)
-    recorder.add(configuration.name, "lost_records", "records", trace.lost, run, load=load)
+            recorder.add(configuration.name, name, "ns", value, run, load=load, **metrics.notes)
+    recorder.add(configuration.name, _LOST, "records", metrics[_LOST], run, load=load, **metrics.notes)
 
 
 def show(recorder: Recorder) -> None:
@@ -89,11 +98,8 @@ def show(recorder: Recorder) -> None:
             found = {metric: recorder.values(configuration=name, metric=metric, load=load) for metric in _MEANINGS}
             if found[TOTAL]:
                 print(prose(f"{name}, {text}: {len(found[TOTAL])} OUTs that transmit"))
-                print(
-                    table(("segment", "p50", tail_name(len(found[TOTAL])), "share", ""), _rows(found)),
-                    end="\n\n",
-                    flush=True,
-                )
+                header = ("segment", "p50", tail_label(len(found[TOTAL])), "share", "")
+                print(table(header, _rows(found)), end="\n\n", flush=True)
     print(prose(_LEGEND))
 
 

@@ -15,11 +15,15 @@ from typing import Final
 
 from lab import preflight
 from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, Configuration, Machines
+from lab.bench.remarks import beyond_native
 from lab.bench.rounds import Effort, Progress, reported, rounds
-from lab.bench.samples import Recorder, median
-from lab.bench.tables import NOTHING, spread, table
+from lab.bench.samples import Recorder
+from lab.bench.tables import NOTHING, spread, table, warn
 from lab.bench.testbed import testbed
-from lab.load.ping import ping
+from lab.bench.validity import Measured, attempted, of_counters, of_cpus, of_frames
+from lab.bench.window import watching
+from lab.load.ping import PingResult, ping
+from lab.readings import grown, median
 from machine.config import PROFILES, make_settings
 from machine.errors import BenchError
 
@@ -61,27 +65,48 @@ def run(args: argparse.Namespace) -> int:
     stacks = {name: make_settings({"profile": name, "link": args.link or _DEFAULT_LINK}) for name in profiles}
     progress = Progress(effort.rounds * len(_JOBS) * len(profiles))
     facts = effort.as_map() | {"stacks": [settings.as_map() for settings in stacks.values()]}
-    with Recorder("ping", facts, args.json) as recorder, reported(progress, lambda: show(recorder)):
+    with Recorder("ping", facts, args.json, progress) as recorder, reported(progress, lambda: show(recorder)):
         for profile, settings in stacks.items():
             with ExitStack() as stack:
                 machines = Machines(stack.enter_context(testbed(settings)))
                 for number, job in rounds(_JOBS, effort, progress, lambda job: job.label):
                     _measure(recorder, machines, job, effort, number, profile)
-    return 0
+    return recorder.status
 
 
 def _measure(recorder: Recorder, machines: Machines, job: Job, effort: Effort, number: int, profile: str) -> None:
-    with machines.standing(job.configuration) as (near, far):
-        count = max(_FEWEST, round(effort.seconds / job.pace))
-        result = ping(near, far.address, count=count, interval=job.pace)
-    if not result.rtts_ms:
-        raise BenchError(f"{job.configuration.name}: nobody answered any of {result.sent} echo requests")
+    times: list[float] = []
+
+    def measure() -> Measured:
+        result, metrics = _pinged(machines, job, effort)
+        times[:] = result.rtts_ms
+        return metrics
+
+    metrics = attempted(measure)
     if number < 1:
         return
-    keys = {"profile": profile, "pace_ms": job.pace * 1000}
-    for value in result.rtts_ms:
+    keys = {"profile": profile, "pace_ms": job.pace * 1000} | metrics.notes
+    for value in times:
         recorder.add(job.configuration.name, RTT, "ms", value, number, **keys)
-    recorder.add(job.configuration.name, "lost", "packets", result.lost, number, **keys)
+    recorder.add(job.configuration.name, "lost", "packets", metrics["lost"], number, **keys)
+
+
+def _pinged(machines: Machines, job: Job, effort: Effort) -> tuple[PingResult, Measured]:
+    """The answers; each came in a frame that the card has counted, and so has the request."""
+    virtual = job.configuration.virtual
+    with machines.standing(job.configuration) as (near, far):
+        count = max(_FEWEST, round(effort.seconds / job.pace))
+        before = machines.counters() if virtual else {}
+        with watching(machines) as seen:
+            result = ping(near, far.address, count=count, interval=job.pace)
+        spent = grown(before, machines.counters()) if virtual else {}
+    if not result.rtts_ms:
+        raise BenchError(f"{job.configuration.name}: nobody answered any of {result.sent} echo requests")
+    faults = [*of_cpus(seen.use)]
+    if virtual:
+        faults += [*of_frames(spent, 2 * len(result.rtts_ms)), *of_counters(spent)]
+    notes = {} if seen.conditions is None else seen.conditions.as_fields()
+    return result, Measured({"lost": result.lost}, notes, *faults)
 
 
 def show(recorder: Recorder) -> None:
@@ -90,7 +115,19 @@ def show(recorder: Recorder) -> None:
         rows = list(_rows(recorder, profile))
         if rows:
             print(f"ping, profile {profile}")
-            print(table(_HEADER, rows, keys=2), end="\n\n", flush=True)
+            print(table(_HEADER, rows, keys=2))
+            for line in _beyond_native(recorder, profile):
+                warn(line)
+            print(flush=True)
+
+
+def _beyond_native(recorder: Recorder, profile: str) -> Iterable[str]:
+    for pace in PACES:
+        keys = {"metric": RTT, "profile": profile, "pace_ms": pace * 1000}
+        found = {
+            f"{c.name}, every {pace * 1000:g} ms": recorder.values(configuration=c.name, **keys) for c in CONFIGURATIONS
+        }
+        yield from beyond_native(found, recorder.values(configuration=NATIVE.name, **keys), more_is_better=False)
 
 
 def _rows(recorder: Recorder, profile: str) -> Iterable[tuple[str, ...]]:

@@ -1,24 +1,33 @@
-"""What is compared in ``bench qemu``, and what mode optimised is held to; shared by the benchmark and the report."""
+"""What is compared in ``bench qemu``, and the goals of mode optimised; shared by the benchmark and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
-from lab.bench.samples import median
 from lab.bench.tables import NOTHING
-from lab.textlayout import tail_name
+from lab.readings import DIRECTIONS, quotient, tail_label
 
-__all__ = ["BARS", "CONFIGURATIONS", "DIRECTIONS", "HELD", "OWN", "Bar", "Samples", "quotient", "tail_of", "verdicts"]
+__all__ = [
+    "BARS",
+    "CONFIGURATIONS",
+    "DIRECTIONS",
+    "HELD",
+    "OWN",
+    "Bar",
+    "Samples",
+    "quotient",
+    "tail_of_pings",
+    "verdicts",
+]
 
 OWN: Final = "QEMU's own"
 HELD: Final = "optimised"
 CONFIGURATIONS: Final = (OWN, "2.0", HELD)
-DIRECTIONS: Final = ("transmit", "receive")
 
 
 class Bar(NamedTuple):
-    """The ratio of a median to that of QEMU's own card. ``keys``: of the samples; ``at_least``: more is better."""
+    """A goal: the ratio of a median to QEMU's own card's. ``keys``: of the samples; ``at_least``: more is better."""
 
     keys: dict[str, str]
     ratio: float
@@ -43,27 +52,18 @@ class Samples(Protocol):
         """The values of every sample that has all of ``keys``."""
 
 
-def quotient(above: Sequence[float], below: Sequence[float]) -> float | None:
-    """Of two medians; None if one is missing or the second is zero."""
-    if not above or not below or not median(below):
-        return None
-    return median(above) / median(below)
-
-
-def tail_of(samples: Samples) -> str:
-    """What the 99th percentile of a series of pings may be called; earlier results do not say how many there were."""
-    counts = samples.values(metric="pings")
-    return tail_name(int(min(counts))) if counts else "p99"
+def tail_of_pings(samples: Samples) -> str:
+    """What the metric "rtt_p99_ms" may be called, by how many pings there were; earlier results do not tell."""
+    pings = samples.values(metric="pings")
+    return tail_label(int(min(pings))) if pings else "p99"
 
 
 def verdicts(samples: Samples) -> Iterator[tuple[bool | None, str]]:
-    """For each aim whether it was reached (None: not measured), and a line that says so."""
+    """For each goal whether it was reached (None: not measured), and a line with the goal and what was found."""
     for name, bar in BARS.items():
         found = quotient(samples.values(configuration=HELD, **bar.keys), samples.values(configuration=OWN, **bar.keys))
-        aim = f"the goal of {'at least' if bar.at_least else 'at most'} {bar.ratio:g}"
+        goal = f"goal {'>=' if bar.at_least else '<='} {bar.ratio:g} of {OWN}"
         if found is None:
-            yield None, f"{name}: {NOTHING} ({aim})"
+            yield None, f"{name}: {goal}: {NOTHING}"
         else:
-            met = bar.met(found)
-            missed = "below" if bar.at_least else "above"
-            yield met, f"{name}: {found:.3f} of {OWN} ({'within' if met else missed} {aim})"
+            yield bar.met(found), f"{name}: {goal}: {found:.3f}"

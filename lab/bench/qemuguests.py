@@ -65,7 +65,7 @@ def own(settings: Settings, *, traced: bool = False) -> Iterator[tuple[Path, Gue
         channel = folder / qemu.CHANNEL
         _await(channel, child)
         console = undo.enter_context(connected(channel))
-        yield folder, Guest(console, plan.guest.address, Place.of(plan.peer))
+        yield folder, Guest(console, plan.guest.address, Place.of(plan.peer), (child.process.pid,))
 
 
 def with_own_card(words: tuple[str, ...], tap: int, plan: NetworkPlan) -> list[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lab.bench.rounds import Effort
-from lab.bench.samples import median, percentile
+from lab.bench.validity import Measured
 from lab.guestconsole import GuestConsole
 from lab.load import iperf3
-from lab.load.ping import ping
-from lab.load.place import Place, find_program, first_line, started
+from lab.load.ping import PingResult, ping
+from lab.load.place import Place
+from lab.readings import each_packet as per_packet
+from lab.readings import median, megabits, percentile
 from machine.errors import BenchError
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "frames",
     "interrupts",
     "per_packet",
+    "pings",
     "round_trips",
     "send_apart",
     "tcp_report",
@@ -33,10 +35,12 @@ _INTERFACE: Final = "eth0"
 UNITS: Final = {
     "rtt_p50_ms": "ms",
     "rtt_p99_ms": "ms",
-    "pings": "1",
+    "pings": "packets",
+    "pings_lost": "packets",
     "goodput_mbps": "Mb/s",
     "sent_mbps": "Mb/s",
     "retransmits": "segments",
+    "received_bytes": "bytes",
     "irqs_per_packet": "1",
     "port_accesses_per_packet": "1",
     "world_switches_per_packet": "1",
@@ -45,6 +49,7 @@ UNITS: Final = {
 """Unit of every metric. Packets: frames through the NIC, both ways, as the guest's kernel counts them."""
 
 _PINGS: Final = 200
+_FEWEST_PINGS: Final = 20
 _PING_INTERVAL: Final = (
     0.02  # seconds; from 10 ms down, ping(8) does not sleep between two of them, and takes a CPU away
 )
@@ -53,7 +58,6 @@ _IN_FLIGHT_BYTES: Final = 6 << 20  # by what both may differ at the end: tcp_wme
 _READS: Final = 10  # at a time: 2 ms, which some of the blocks get without anybody coming between
 _BLOCKS: Final = 400  # by turns, so that a machine that becomes slower does so for both
 _ACCESSES_A_READ: Final = 2  # pcnet32_get_stats: RAP = 112, then RDP
-_START_SECONDS: Final = 10.0
 
 # A statistic that is read from the chip's missed-frame counter each time, and the same file of a card without one.
 _STATISTICS: Final = "/sys/class/net/{card}/statistics"
@@ -84,31 +88,50 @@ sleep {gap:g}
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A stock guest that runs: its console, its address, and the machine at the other end of its wire."""
+    """A stock guest that runs: its console, its address, and the machine at the other end of its wire.
+
+    ``pids``: of processes that are the guest and belong to no stack.
+    """
 
     console: GuestConsole
     address: str
     peer: Place
+    pids: tuple[int, ...] = ()
 
 
 def round_trips(guest: Guest, effort: Effort) -> dict[str, float]:
-    """Of pings from the peer, which has a clock that nobody emulates. BenchError if one is lost."""
-    count = min(_PINGS, max(20, int(effort.seconds / _PING_INTERVAL)))
-    result = ping(guest.peer, guest.address, count=count, interval=_PING_INTERVAL)
-    if result.lost:
-        raise BenchError(f"{result.lost} of {result.sent} pings to the guest were lost")
-    return {"rtt_p50_ms": median(result.rtts_ms), "rtt_p99_ms": percentile(result.rtts_ms, 99), "pings": count}
+    """Of pings from the peer, which has a clock that nobody emulates. BenchError if none at all is answered.
+
+    Pings that are lost are a figure like others: a machine that is busy loses some, and the rest is measured.
+    """
+    result = pings(guest, effort)
+    if not result.rtts_ms:
+        raise BenchError(f"the guest answered none of {result.sent} pings")
+    return {
+        "rtt_p50_ms": median(result.rtts_ms),
+        "rtt_p99_ms": percentile(result.rtts_ms, 99),
+        "pings": result.sent,
+        "pings_lost": result.lost,
+    }
 
 
-def transfer(guest: Guest, direction: str, effort: Effort) -> dict[str, float]:
+def pings(guest: Guest, effort: Effort) -> PingResult:
+    """Pings from the peer for about as long as ``effort`` says, those that are lost included."""
+    count = min(_PINGS, max(_FEWEST_PINGS, int(effort.seconds / _PING_INTERVAL)))
+    return ping(guest.peer, guest.address, count=count, interval=_PING_INTERVAL)
+
+
+def transfer(guest: Guest, direction: str, effort: Effort) -> Measured:
     """One TCP connection: what arrived, what was sent, what was sent again (``tcp_report``)."""
     report = tcp_report(guest.console, guest.peer, direction, seconds=effort.seconds, omit=effort.warm_up)
     result = iperf3.tcp_result(report)
-    return {
+    metrics = {
         "goodput_mbps": result.goodput_mbps,
-        "sent_mbps": report["end"]["sum_sent"]["bits_per_second"] / 1e6,
+        "sent_mbps": megabits(report["end"]["sum_sent"]["bits_per_second"]),
         "retransmits": result.retransmits,
+        "received_bytes": result.bytes,
     }
+    return Measured(metrics, {"retries": result.retries})
 
 
 def tcp_report(
@@ -126,14 +149,12 @@ def tcp_report(
     receiver agree on what was carried.
     """
     lasting, warm_up = math.ceil(seconds), math.ceil(omit)
-    program = find_program("iperf3", "iperf3")
     command = f"iperf3 -c {peer.address} -J -t {lasting} -O {warm_up}"
     command += "" if operation_bytes is None else f" -l {operation_bytes}"
     command += " -R" if direction == "receive" else ""
-    with started([program, "-s", "-1", "-B", peer.address, "--forceflush"], peer) as server:
-        while "listening" not in first_line(server, "iperf3 server", _START_SECONDS):
-            pass
-        report = iperf3.parse(console.run(command, lasting + warm_up + _GRACE_SECONDS).output)
+    report = iperf3.served(
+        peer, lambda _: iperf3.parse(console.run(command, lasting + warm_up + _GRACE_SECONDS).output)
+    )
     received, sent = iperf3.tcp_result(report).bytes, report["end"]["sum_sent"]["bytes"]
     if abs(sent - received) > _IN_FLIGHT_BYTES:
         raise BenchError(f"the sender says {sent} bytes, the receiver {received}: do not believe it")
@@ -177,8 +198,3 @@ def interrupts(console: GuestConsole) -> int:
         if words and words[-1] == _INTERFACE:
             return int(words[1])
     raise BenchError(f"the guest's /proc/interrupts knows no {_INTERFACE}")
-
-
-def per_packet(grown: Mapping[str, int], packets: int) -> dict[str, float]:
-    """What grew, per packet: name -> value."""
-    return {f"{name}_per_packet": value / max(1, packets) for name, value in grown.items()}

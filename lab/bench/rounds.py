@@ -94,6 +94,11 @@ class Progress:
         """It has been measured."""
         self._done += 1
 
+    @property
+    def finished(self) -> bool:
+        """Whether everything has been measured."""
+        return self._done >= self._total
+
     def clear(self) -> None:
         """Nothing of the bar stays on the screen."""
         if self._bar:
@@ -130,12 +135,18 @@ def rounds(
 
 @contextmanager
 def reported(progress: Progress, show: Callable[[], None]) -> Iterator[None]:
-    """Shows the results when the block ends, however it does; those of one that ended early are called partial."""
+    """Shows the results when the block ends, however it does; those of one that ended early are called partial.
+
+    One that had measured everything, and then failed to clean up, has not ended early.
+    """
     try:
         yield
     except BaseException:
         progress.clear()
-        print("Partial results: the benchmark did not reach its end.")
+        if progress.finished:
+            print("Everything was measured; what failed came afterwards.")
+        else:
+            print("Partial results: the benchmark did not reach its end.")
         show()
         raise
     progress.clear()

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     keys = {"direction": _DIRECTION, "link": settings.link, "profile": settings.profile}
     progress = Progress(effort.rounds * len(jobs))
     with (
-        Recorder("sweep", facts, args.json) as recorder,
+        Recorder("sweep", facts, args.json, progress) as recorder,
         reported(progress, lambda: show(recorder)),
         testbed(settings) as bed,
     ):
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                 metrics = transfer(machines, configuration, _DIRECTION, effort, size)
             if number > 0:
                 record(recorder, configuration, metrics, number, cpu=share, operation_bytes=size, **keys)
-    return 0
+    return recorder.status
 
 
 def _label(job: Job) -> str:
@@ -104,16 +104,19 @@ def _held(machines: Machines, configuration: Configuration, share: float) -> Ite
 
 @contextmanager
 def _adopted(group: CpuGroup, namespace: str) -> Iterator[None]:
-    """The first program that this process starts in the namespace during the block joins the group, as soon as seen."""
+    """The program that this process runs in the namespace joins the group as soon as seen; a second attempt's, too."""
     over = threading.Event()
     failures: list[WorldswitchError] = []
 
     def watch() -> None:
+        held: int | None = None
         try:
             while not over.wait(_POLL_SECONDS):
-                for pid in inhabitants(namespace):
-                    group.take(pid)
-                    return
+                if held is not None and os.path.exists(f"/proc/{held}"):
+                    continue  # to look through all processes would take time from what is measured
+                held = next(inhabitants(namespace), None)
+                if held is not None:
+                    group.take(held)
         except WorldswitchError as error:
             failures.append(error)
 

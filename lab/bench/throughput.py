@@ -18,12 +18,15 @@ from lab import preflight
 from lab.bench import paper
 from lab.bench.guests import check_guest, driver_of, guest_keys, stock_guest
 from lab.bench.machines import MODE_CONFIGURATIONS, NATIVE, RELAY, VDE, Configuration, Machines, bare_network
+from lab.bench.remarks import beyond_native
 from lab.bench.rounds import Effort, Progress, reported, rounds
-from lab.bench.samples import Recorder, median
-from lab.bench.tables import NOTHING, percent, spread, table
+from lab.bench.samples import Recorder
+from lab.bench.tables import NOTHING, percent, spread, table, warn
 from lab.bench.testbed import testbed
 from lab.bench.transfer import DIRECTIONS, cross_check, record, transfer
+from lab.bench.validity import merged
 from lab.load import vde
+from lab.readings import LOST, quotient
 from lab.textlayout import prose
 from machine.config import Settings, make_settings
 from netbackend.rate import format_rate, parse_rate
@@ -38,7 +41,6 @@ _EVERY_MODE: Final = tuple(MODE_CONFIGURATIONS)
 _ENDS: Final = ("2.0", "optimised")
 _DEFAULT_SERIES: Final[tuple[tuple[str, str], ...]] = (("100mbit", "paper"), ("1gbit", "fast"))
 _SLOWEST_FAST_LINK: Final = 1_000_000_000  # bit/s; from there on, the profile to use is "fast"
-_LOST: Final = ("rx_missed", "tap_write_errors", "queue_drops")
 _CHECK_HEADER: Final = ("iperf3 Mb/s", "differ by")
 _REST_HEADER: Final = (
     "idle %",
@@ -102,16 +104,16 @@ def run(args: argparse.Namespace) -> int:
     }
     progress = Progress(effort.rounds * sum(len(series.jobs) for series in every))
     with (
-        Recorder("throughput", settings, args.json) as recorder,
+        Recorder("throughput", settings, args.json, progress) as recorder,
         reported(progress, lambda: _show_all(recorder, every)),
     ):
         for series in every:
             _measure(recorder, series, effort, progress, checked=checked)
-    return 0
+    return recorder.status
 
 
 def series_of(link: str | None, profile: str | None, guest: str | None = None, *, vde_there: bool) -> list[Series]:
-    """The series to measure: the two of the issue, or one of the user's choice. ConfigError for a bad choice."""
+    """The series to measure: the paper's wire and a fast one, or one of the user's. ConfigError for a bad choice."""
     pairs = _DEFAULT_SERIES
     if link is not None:
         link = format_rate(parse_rate(link))
@@ -145,7 +147,7 @@ def _measure(recorder: Recorder, series: Series, effort: Effort, progress: Progr
         for number, (configuration, direction) in rounds(series.jobs, effort, progress, series.label):
             metrics = transfer(machines, configuration, direction, effort)
             if checked:
-                metrics |= cross_check(machines, configuration, direction, effort)
+                metrics = merged(metrics, cross_check(machines, configuration, direction, effort))
             if number > 0:
                 record(recorder, configuration, metrics, number, direction=direction, **series.keys)
 
@@ -165,7 +167,16 @@ def show(recorder: Recorder, series: Series) -> None:
     checks = () if settings.foreign else _CHECK_HEADER
     header = ("configuration", "direction", f"{series.load} Mb/s", "of native", *checks, *_REST_HEADER)
     print(table(header, [_row(recorder, series, *job) for job in series.jobs], keys=2))
+    for direction in DIRECTIONS:
+        for line in _beyond_native(recorder, series, direction):
+            warn(line)
     print(prose(_agreement(recorder, series)), end="\n\n", flush=True)
+
+
+def _beyond_native(recorder: Recorder, series: Series, direction: str) -> list[str]:
+    keys = {"direction": direction, "metric": "goodput_mbps", **series.keys}
+    found = {f"{c.name}, {direction}": recorder.values(configuration=c.name, **keys) for c in series.configurations}
+    return beyond_native(found, recorder.values(configuration=NATIVE.name, **keys), more_is_better=True)
 
 
 def _row(recorder: Recorder, series: Series, configuration: Configuration, direction: str) -> list[str]:
@@ -173,14 +184,15 @@ def _row(recorder: Recorder, series: Series, configuration: Configuration, direc
         return recorder.values(configuration=name, direction=direction, metric=metric, **series.keys)
 
     goodput, native = values("goodput_mbps"), values("goodput_mbps", NATIVE.name)
-    lost = [value for metric in _LOST for value in values(metric)]
+    share = quotient(goodput, native)
+    lost = [value for metric in LOST for value in values(metric)]
     quoted = direction == "transmit" and series.settings.link == "100mbit" and not series.settings.foreign
     checks = () if series.settings.foreign else (values("iperf3_mbps"),)
     return [
         configuration.name,
         direction,
         spread(goodput),
-        f"{median(goodput) / median(native):.3f}" if goodput and native else NOTHING,
+        NOTHING if share is None else f"{share:.3f}",
         *(cell for check in checks for cell in (spread(check), _as_percent(disagreement(goodput, check)))),
         percent(values("idle_share")),
         *(spread(values(f"{what}_per_packet"), 2) for what in ("traps", "world_switches", "irqs")),
@@ -209,9 +221,8 @@ def _agreement(recorder: Recorder, series: Series) -> str:
 
 def disagreement(goodput: list[float], check: list[float]) -> float | None:
     """By how much iperf3's median exceeds nettest's, as a share of nettest's; None if one is missing."""
-    if not goodput or not check or not median(goodput):
-        return None
-    return median(check) / median(goodput) - 1
+    found = quotient(check, goodput)
+    return None if found is None else found - 1
 
 
 def _as_percent(share: float | None) -> str:

@@ -10,22 +10,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from lab import readings
 from lab.bench.machines import Configuration, Machines, inhabitants
 from lab.bench.paper import OPERATION_BYTES
 from lab.bench.qemuload import Guest, tcp_report
 from lab.bench.rounds import Effort
 from lab.bench.samples import Recorder
+from lab.bench.validity import Measured, attempted
 from lab.bench.window import TAIL_SECONDS, Observed, observed
 from lab.load import iperf3, nettest
 from lab.load.nettest import NettestResult
 from lab.load.place import Place
+from lab.readings import DIRECTIONS, per_packet
 from machine.errors import BenchError, GuestError, ProcessDiedError, StackError
 from netbackend.links import LinkStatistics
 from netbackend.topology import link_statistics
 
 __all__ = ["DIRECTIONS", "UNITS", "cross_check", "known", "lively", "losses", "per_packet", "record", "transfer"]
-
-DIRECTIONS: Final = ("transmit", "receive")  # machine A sends, machine A receives
 
 UNITS: Final = {
     "goodput_mbps": "Mb/s",
@@ -58,11 +59,18 @@ def transfer(
     direction: str,
     effort: Effort,
     operation_bytes: int = OPERATION_BYTES,
-) -> dict[str, float]:
-    """Metric -> value of one TCP connection. ProcessDiedError if the stack dies, BenchError if the load fails.
+) -> Measured:
+    """Metric -> value of one TCP connection. ProcessDiedError if the stack dies, BenchError if the load fails twice.
 
-    The load is nettest, or iperf3 in all configurations if the guest is a stock one.
+    The load is nettest, or iperf3 in all configurations if the guest is a stock one. Measured once more if counters
+    and load contradict each other; then marked as invalid.
     """
+    return attempted(lambda: _once(machines, configuration, direction, effort, operation_bytes))
+
+
+def _once(
+    machines: Machines, configuration: Configuration, direction: str, effort: Effort, operation_bytes: int
+) -> Measured:
     with lively(machines), machines.standing(configuration) as (near, far):
         before = _losses(machines, configuration)
         with observed(machines, configuration, effort) as window:
@@ -71,8 +79,13 @@ def transfer(
                 result = _between(machines, near, far, direction, effort, operation_bytes)
             else:
                 result = _in_guest(in_guest, far, direction, effort, operation_bytes)
-        lost = {name: count - before[name] for name, count in _losses(machines, configuration).items()}
-    return _outcome(result) | known(machines, _shares(window.result())) | lost
+        lost = readings.grown(before, _losses(machines, configuration))
+    seen = window.result()
+    faults = seen.faults(result.goodput_mbps)
+    if result.retries:  # the window may be of the attempt that failed
+        faults = ("the load failed once, perhaps while it was observed", *faults)
+    metrics = _outcome(result) | known(machines, _shares(seen)) | lost
+    return Measured(metrics, seen.notes | {"retries": result.retries}, *faults)
 
 
 def _between(
@@ -101,8 +114,8 @@ def known(machines: Machines, metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if machines.guest is None or name not in _BUILTIN_ONLY}
 
 
-def cross_check(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> dict[str, float]:
-    """The goodput of the same transfer by iperf3."""
+def cross_check(machines: Machines, configuration: Configuration, direction: str, effort: Effort) -> Measured:
+    """The goodput of the same transfer by iperf3, a second attempt if need be."""
     with lively(machines), machines.standing(configuration) as (near, far):
         result = iperf3.measure(
             *((near, far) if direction == "transmit" else (far, near)),
@@ -111,15 +124,16 @@ def cross_check(machines: Machines, configuration: Configuration, direction: str
             omit=effort.warm_up,
             max_seconds=2 * (effort.warm_up + effort.seconds) + _GRACE_SECONDS,
         )
-    return {"iperf3_mbps": result.goodput_mbps}
+    return Measured({"iperf3_mbps": result.goodput_mbps}, {"retries": result.retries})
 
 
 def record(
     recorder: Recorder, configuration: Configuration, metrics: Mapping[str, float], run: int, **keys: object
 ) -> None:
-    """One sample for each metric."""
+    """One sample for each metric, each with what is to be known of the measurement."""
+    notes = metrics.notes if isinstance(metrics, Measured) else {}
     for metric, value in metrics.items():
-        recorder.add(configuration.name, metric, UNITS[metric], value, run, **keys)
+        recorder.add(configuration.name, metric, UNITS[metric], value, run, **keys, **notes)
 
 
 @contextmanager
@@ -176,28 +190,9 @@ def _outcome(result: NettestResult) -> dict[str, float]:
 def _shares(seen: Observed) -> dict[str, float]:
     shares = {"idle_share": seen.idle_share}
     if seen.counters:
-        shares["guest_idle_share"] = min(1.0, seen.counters["idle_ns"] / max(1, seen.counters["at_ns"]))
+        shares["guest_idle_share"] = readings.idle_share(seen.counters["idle_ns"], seen.counters["at_ns"] / 1e9)
         shares |= per_packet(seen.counters)
     return shares
-
-
-def per_packet(spent: Mapping[str, int]) -> dict[str, float]:
-    """What a packet cost, from counters that grew (``lab.status``); packets count both ways, at least as one.
-
-    Traps: port accesses that trap, and HLT. Port accesses: the Lance's, RAP without a trap included.
-    """
-    packets = max(1, spent["tx_frames"] + spent["rx_frames"])
-    irqs = spent["irqs_raised"]
-    accesses = spent["io_in"] + spent["io_out"]
-    costs = {
-        "traps_per_packet": (accesses + spent["hlt"]) / packets,
-        "io_switches_per_packet": (spent["switches_for_io"] + spent["switches_for_send"]) / packets,
-        "port_accesses_per_packet": (accesses - spent["pic_accesses"] + spent["rap_stores"]) / packets,
-        "world_switches_per_packet": spent["world_switches"] / packets,
-        "irqs_per_packet": irqs / packets,
-        "pic_accesses_per_packet": spent["pic_accesses"] / packets,
-    }
-    return costs | ({"pic_accesses_per_irq": spent["pic_accesses"] / irqs} if irqs else {})
 
 
 def _losses(machines: Machines, configuration: Configuration) -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from lab import textlayout
 from lab.complaint import complain, printable
 from lab.options import add_name
+from lab.readings import tail_label
 from lab.rundir import names
 from lab.shownsettings import shown_settings
 
@@ -74,7 +75,7 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     times = parts["world_switch_ns"]
     if times["samples"]:
         p50, p99 = (times[key] / 1000 for key in ("p50", "p99"))
-        which = textlayout.tail_name(times["samples"])
+        which = tail_label(times["samples"])
         yield f"\nworld switch, one way, last {times['samples']}: p50 {p50:.1f} us, {which} {p99:.1f} us"
     for name, link in parts["links"].items():
         yield from textlayout.fields(

@@ -68,6 +68,7 @@ class _Watch:
         self._directory = directory
         record = running_record(directory)
         self.settings = record["settings"]
+        self._identities = record["processes"]
         self._processes: dict[str, psutil.Process] = {}
         try:
             for role, identity in record["processes"].items():
@@ -79,8 +80,8 @@ class _Watch:
     def sample(self) -> Sample | None:
         """None when the stack has ended, or is about to."""
         record = self._directory.load()
-        if record is None or state_of(record) != "running":
-            return None
+        if record is None or state_of(record) != "running" or record["processes"] != self._identities:
+            return None  # a stack of the same name that was started meanwhile is another one
         self.settings = record["settings"]  # `worldswitch set` may have changed them
         status = client.ask(self._directory, {"command": "status"})
         if status is None or "counters" not in status:

@@ -17,7 +17,7 @@ import psutil
 
 from machine.errors import ConfigError
 
-__all__ = ["CpuShare", "CpuTicks", "CpuUse", "ProcessTime", "parse_stat", "share", "watched"]
+__all__ = ["CpuShare", "CpuTicks", "CpuUse", "ProcessTime", "parse_stat", "passed", "share", "watched"]
 
 _STAT: Final = Path("/proc/stat")
 
@@ -65,11 +65,15 @@ class ProcessTime:
 
 @dataclass(slots=True)
 class CpuUse:
-    """One interval; filled in when it has ended. ``processes`` lacks those that ended before the interval did."""
+    """One interval; filled in when it has ended. ``processes`` lacks those that ended before the interval did.
+
+    ``spent``: the ticks of which ``cpus`` are the shares.
+    """
 
     seconds: float = 0.0
     cpus: dict[int, CpuShare] = field(default_factory=dict)
     processes: dict[str, ProcessTime] = field(default_factory=dict)
+    spent: dict[int, CpuTicks] = field(default_factory=dict)
 
 
 def parse_stat(text: str) -> dict[int, CpuTicks]:
@@ -84,9 +88,14 @@ def parse_stat(text: str) -> dict[int, CpuTicks]:
     return found
 
 
+def passed(before: CpuTicks, after: CpuTicks) -> CpuTicks:
+    """The ticks between two readings. The kernel may correct idle downwards; that counts as none."""
+    return CpuTicks(*(max(0, last - first) for first, last in zip(before, after, strict=True)))
+
+
 def share(before: CpuTicks, after: CpuTicks) -> CpuShare:
-    """What the CPU did between two readings. The kernel may correct idle downwards; that counts as none."""
-    spent = [max(0, last - first) for first, last in zip(before, after, strict=True)]
+    """What the CPU did between two readings."""
+    spent = passed(before, after)
     total = sum(spent) or 1
     return CpuShare(*(ticks / total for ticks in spent))
 
@@ -101,7 +110,9 @@ def watched(cpus: Sequence[int], pids: Mapping[str, int] = MappingProxyType({}))
     started = time.monotonic()
     yield use
     use.seconds = time.monotonic() - started
-    use.cpus = {cpu: share(ticks[cpu], after) for cpu, after in _read(cpus).items()}
+    now = _read(cpus)
+    use.cpus = {cpu: share(ticks[cpu], after) for cpu, after in now.items()}
+    use.spent = {cpu: passed(ticks[cpu], after) for cpu, after in now.items()}
     for name, process in processes.items():
         before, after = times[name], _time(process)
         if before is not None and after is not None:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lab.load.nettest import NettestResult
 from lab.load.place import Place, find_program, first_line, output, started
+from lab.load.retry import once_more
+from lab.readings import megabits
 from machine.errors import BenchError
 
-__all__ = ["UdpResult", "measure", "measure_udp", "parse", "tcp_result", "udp_result"]
+__all__ = ["UdpResult", "measure", "measure_udp", "parse", "served", "tcp_result", "udp_result"]
 
 _CONNECT_MILLISECONDS: Final = 3000
 _START_SECONDS: Final = 10.0
@@ -27,7 +29,8 @@ _LARGEST_DATAGRAM: Final = 1472  # bytes: MTU 1500 less the headers of IPv4 and 
 class UdpResult:
     """What became of datagrams sent at a rate. ``goodput_mbps``: payload that arrived, 10^6 bit/s.
 
-    ``sent``, ``lost``, ``out_of_order``: datagrams. ``jitter_ms``: RFC 1889's, at the receiver.
+    ``sent``, ``lost``, ``out_of_order``: datagrams. ``jitter_ms``: RFC 1889's, at the receiver. ``retries``: how often
+    the load had failed before.
     """
 
     goodput_mbps: float
@@ -36,6 +39,7 @@ class UdpResult:
     lost: int
     out_of_order: int
     jitter_ms: float
+    retries: int = 0
 
 
 def measure(
@@ -74,14 +78,32 @@ def measure_udp(
 
 
 def _run(sender: Place, receiver: Place, max_seconds: float, *options: str) -> dict[str, Any]:
-    """iperf3's report; one server for one test, gone afterwards whatever happens."""
-    program = find_program("iperf3", "iperf3")
-    with started([program, "-s", "-1", "-B", receiver.address, "--forceflush"], receiver) as server:
-        while "listening" not in first_line(server, "iperf3 server", _START_SECONDS):
-            pass
+    """iperf3's report, after a second attempt if need be."""
+
+    def client(program: str) -> dict[str, Any]:
         call = [program, "-c", receiver.address, "-J", "--connect-timeout", str(_CONNECT_MILLISECONDS), *options]
-        with started(call, sender) as client:
-            return parse(output(client, "iperf3 client", max_seconds, good=(0, 1)))
+        with started(call, sender) as process:
+            return parse(output(process, "iperf3 client", max_seconds, good=(0, 1)))
+
+    return served(receiver, client)
+
+
+def served(receiver: Place, client: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """The report that ``client``, given the program's path, gets of a server at ``receiver``.
+
+    One server for one test, gone afterwards whatever happens; both once more if they fail. The report says in
+    "retries" how often they did. SetupError without iperf3, BenchError if they fail twice.
+    """
+    program = find_program("iperf3", "iperf3")
+
+    def attempt() -> dict[str, Any]:
+        with started([program, "-s", "-1", "-B", receiver.address, "--forceflush"], receiver) as server:
+            while "listening" not in first_line(server, "iperf3 server", _START_SECONDS):
+                pass
+            return client(program)
+
+    report, retries = once_more(attempt)
+    return report | {"retries": retries}
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -106,6 +128,7 @@ def tcp_result(report: dict[str, Any]) -> NettestResult:
             bytes=received["bytes"],
             retransmits=sent["retransmits"],
             series=tuple(series),
+            retries=report.get("retries", 0),
         )
     except (KeyError, TypeError) as error:
         raise _unreadable(error) from None
@@ -124,13 +147,14 @@ def udp_result(report: dict[str, Any]) -> UdpResult:
             lost=udp["lost_packets"],
             out_of_order=udp["out_of_order"],
             jitter_ms=udp["jitter_ms"],
+            retries=report.get("retries", 0),
         )
     except (KeyError, TypeError, IndexError) as error:
         raise _unreadable(error) from None
 
 
 def _mbps(part: dict[str, Any]) -> float:
-    return float(part["bits_per_second"]) / 1e6
+    return megabits(float(part["bits_per_second"]))
 
 
 def _unreadable(error: Exception) -> BenchError:

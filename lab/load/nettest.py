@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
 from lab.load.endpoint import DEFAULT_LIMIT_SECONDS, DEFAULT_OPERATION_BYTES, main
 from lab.load.place import Place, first_line, output, python_module, started
+from lab.load.retry import once_more
+from lab.readings import mbps
 from machine.errors import BenchError, ConfigError
 
 __all__ = ["NettestResult", "main", "measure", "result_of"]
@@ -28,6 +30,7 @@ class NettestResult:
 
     ``goodput_mbps``: TCP payload, 10^6 bit/s. ``seconds``, ``bytes``: what that is the quotient of. ``series``: the
     goodput of each second, the last perhaps a shorter one. ``retransmits``: segments the sender's TCP sent again.
+    ``retries``: how often the load had failed before.
     """
 
     goodput_mbps: float
@@ -35,6 +38,7 @@ class NettestResult:
     bytes: int
     retransmits: int
     series: tuple[float, ...]
+    retries: int = 0
 
 
 def measure(
@@ -49,7 +53,7 @@ def measure(
 ) -> NettestResult:
     """Sends for ``omit + seconds``, or ``total_bytes`` if that is over sooner; swap the places for the other way.
 
-    BenchError if the connection fails, ends within the warm-up, or has not drained after ``max_seconds``;
+    BenchError if the connection fails twice, ends within the warm-up, or has not drained after ``max_seconds``;
     ConfigError if it can't have by then.
     """
     if total_bytes is None and omit + seconds >= max_seconds:
@@ -57,14 +61,19 @@ def measure(
     common = ("--operation", operation_bytes, "--limit", max_seconds, "--omit", omit)
     amount = () if total_bytes is None else ("--bytes", total_bytes)
     serve = python_module("lab.load.endpoint", "server", receiver.address, *common)
-    with started(serve, receiver) as server:
-        port = first_line(server, "nettest server", _START_SECONDS)
-        options = (*common, "--seconds", seconds, *amount)
-        call = python_module("lab.load.endpoint", "client", receiver.address, port, *options)
-        with started(call, sender) as client:
-            sent = json.loads(output(client, "nettest client", max_seconds + _GRACE_SECONDS))
-        received = json.loads(output(server, "nettest server", max_seconds + _GRACE_SECONDS))
-    return result_of(sent, received, max_seconds)
+
+    def attempt() -> NettestResult:
+        with started(serve, receiver) as server:
+            port = first_line(server, "nettest server", _START_SECONDS)
+            options = (*common, "--seconds", seconds, *amount)
+            call = python_module("lab.load.endpoint", "client", receiver.address, port, *options)
+            with started(call, sender) as client:
+                sent = json.loads(output(client, "nettest client", max_seconds + _GRACE_SECONDS))
+            received = json.loads(output(server, "nettest server", max_seconds + _GRACE_SECONDS))
+        return result_of(sent, received, max_seconds)
+
+    result, retries = once_more(attempt)
+    return replace(result, retries=retries)
 
 
 def result_of(sent: dict[str, Any], received: dict[str, Any], max_seconds: float) -> NettestResult:
@@ -74,7 +83,7 @@ def result_of(sent: dict[str, Any], received: dict[str, Any], max_seconds: float
     if not received["seconds"]:
         raise BenchError("nettest ended within its warm-up; send for longer, or more")
     return NettestResult(
-        goodput_mbps=_mbps(received["bytes"], received["seconds"]),
+        goodput_mbps=mbps(received["bytes"], received["seconds"]),
         seconds=received["seconds"],
         bytes=received["bytes"],
         retransmits=sent["retransmits"],
@@ -83,15 +92,11 @@ def result_of(sent: dict[str, Any], received: dict[str, Any], max_seconds: float
 
 
 def _series(marks: list[int], total: int, seconds: float) -> tuple[float, ...]:
-    rates = [_mbps(after - before, 1.0) for before, after in pairwise((0, *marks))]
+    rates = [mbps(after - before, 1.0) for before, after in pairwise((0, *marks))]
     rest = seconds - len(marks)
     if rest >= _SHORTEST_SECOND:
-        rates.append(_mbps(total - (marks[-1] if marks else 0), rest))
+        rates.append(mbps(total - (marks[-1] if marks else 0), rest))
     return tuple(rates)
-
-
-def _mbps(count: int, seconds: float) -> float:
-    return count * 8 / seconds / 1e6
 
 
 if __name__ == "__main__":

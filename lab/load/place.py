@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from lab.complaint import last_line
@@ -23,12 +24,24 @@ from machine.errors import BenchError, SetupError, StackError
 from netbackend import namespaces
 from netbackend.plan import Station
 
-__all__ = ["Place", "Program", "check_running", "find_program", "first_line", "output", "python_module", "started"]
+__all__ = [
+    "Place",
+    "Program",
+    "check_running",
+    "environment",
+    "find_program",
+    "first_line",
+    "is_load",
+    "output",
+    "python_module",
+    "started",
+]
 
 Program: TypeAlias = subprocess.Popen[bytes]
 
 _END_SECONDS: Final = 2.0
 _LINE_LIMIT: Final = 4096
+_MARK: Final = "WORLDSWITCH_LOAD"  # in the environment of every program that belongs to a load
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,20 @@ def python_module(name: str, *arguments: object) -> list[str]:
     return [sys.executable, "-P", "-m", name, *map(str, arguments)]
 
 
+def environment() -> dict[str, str]:
+    """For a load's program: the C locale, for what it prints is parsed here; and the mark by which it is known."""
+    return os.environ | {"LC_ALL": "C", _MARK: "1"}
+
+
+def is_load(pid: int) -> bool:
+    """Whether a process is a load's program, or was started by one."""
+    try:
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{_MARK}=1".encode() in words
+
+
 @contextmanager
 def started(
     command: Sequence[str], place: Place | None = None, *, cpus: Sequence[int] = (), fds: Sequence[int] = ()
@@ -81,7 +108,7 @@ def started(
         bufsize=0,
         pass_fds=fds,
         cwd="/",
-        env=os.environ | {"LC_ALL": "C"},  # what it prints is parsed here
+        env=environment(),
         process_group=0,  # the terminal's Ctrl-C is for who measures
     )
     try:

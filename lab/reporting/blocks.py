@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from lab.bench.samples import median
+from lab.readings import median
 
 __all__ = [
     "Bars",

@@ -11,6 +11,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
+from lab.load.disturbance import FIELDS
 from lab.outfile import OutFile
 from lab.reporting.blocks import Block, Chart, Prose, Section, Table
 from lab.reporting.breakdown import breakdown
@@ -23,7 +24,7 @@ from lab.reporting.page import render
 from lab.reporting.ping import ping
 from lab.reporting.plots import Drawing, draw
 from lab.reporting.qemu import qemu
-from lab.reporting.results import Collection, require_results
+from lab.reporting.results import Collection, Result, require_results
 from lab.reporting.throughput import limits, throughput
 from lab.reporting.timeline import timeline
 from machine.errors import BenchError
@@ -46,7 +47,7 @@ _SECTIONS: Final[tuple[Callable[[Collection], Section], ...]] = (
     qemu,
     limits,
 )
-_FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python")
+_FACTS: Final = ("processor", "cpus", "architecture", "kernel", "python", "source")  # source: of the code, a digest
 _CHOSEN: Final = ("profile", "driver", "link", "doorbell", "cpus", "posted")
 _LONGEST_CELL: Final = 2000  # letters
 _STUMBLES: Final = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
@@ -145,8 +146,21 @@ def _introduction(found: Collection) -> list[Block]:
         blocks.append(
             Prose(f"PARTIAL results, from runs that did not reach their end: {', '.join(partial)}.", warning=True)
         )
+    unwatched = [result.path.name for result in found.results if not _was_watched(result)]
+    if unwatched:
+        blocks.append(
+            Prose(
+                f"Whether the machine was busy with something else is not known of {', '.join(unwatched)}: they do not "
+                "say what others had of its CPUs."
+            )
+        )
     blocks += [Prose(f"Left out: `{name}`: {reason}.", warning=True) for name, reason in found.refused]
     return [*blocks, _machines(found), _settings(found)]
+
+
+def _was_watched(result: Result) -> bool:
+    """Whether its samples tell under which conditions they were measured; those of earlier versions do not."""
+    return any(FIELDS[0] in sample for sample in result.samples)
 
 
 def _machines(found: Collection) -> Table:

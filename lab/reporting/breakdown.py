@@ -8,8 +8,8 @@ from typing import Final
 
 from lab.bench.breakdown import WORK
 from lab.bench.papershares import TABLE_1, TABLE_2, Figure
-from lab.bench.samples import median
 from lab.bench.tables import NOTHING, percent, spread
+from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import drawn, heading, missing, slug

@@ -7,8 +7,8 @@ from typing import Final
 
 from lab.bench import paper
 from lab.bench.counts import METRICS
-from lab.bench.samples import median
 from lab.bench.tables import NOTHING, spread
+from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, slug

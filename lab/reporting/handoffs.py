@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from lab.bench.tables import NOTHING, spread
+from lab.readings import LAYERS
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import drawn, heading, missing, slug
 
 __all__ = ["handoff"]
 
-_LAYERS: Final = {
-    "raw": "two bare processes",
-    "vmm": "a trap that the vmm answers",
-    "vmapp": "a trap that vmapp answers",
-}
 _US: Final = 1e-3
 
 
@@ -47,11 +43,11 @@ def _placement(result: Result, placement: str, number: int) -> list[Block]:
             spread(values(layer, bell, "ratio_to_raw"), 2) or NOTHING,
         ]
         for bell in bells
-        for layer, label in _LAYERS.items()
+        for layer, label in LAYERS.items()
     ]
     bars = [
         Series(label, [point(values(layer, bell, "round_trip_p50"), _US) for bell in bells])
-        for layer, label in _LAYERS.items()
+        for layer, label in LAYERS.items()
     ]
     return [
         Table(f"Round trips, {placement}", ("doorbell", "between", "median, us", "p99, us", "x bare"), rows),

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from lab.bench.samples import median, percentile
 from lab.bench.tables import NOTHING
 from lab.bench.tracedload import LOADS
+from lab.readings import median, percentile, tail_label
 from lab.reporting.blocks import Block, Chart, Prose, Section, Segments, Span, Table, Timeline
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import drawn, heading, missing, slug
-from lab.textlayout import tail_name
 from lab.tracing.segments import ON_THE_WIRE, SEGMENTS, TOTAL
 
 __all__ = ["latency", "median_timeline"]
@@ -72,9 +71,12 @@ def _table(result: Result, load: str) -> Table:
                 [f"{median(values) * _US:.1f}", f"{percentile(values, _TAIL) * _US:.1f}"] if values else [NOTHING] * 2
             )
         rows.append([meaning, *cells])
-    counts = {name: len(result.values(configuration=name, metric=TOTAL, load=load)) for name in names}
-    header = [f"{name}, {which}" for name in names for which in ("p50", tail_name(counts[name]))]
+    header = [f"{name}, {which}" for name in names for which in ("p50", _tail(result, name, load))]
     return Table(f"Times in us, {LOADS.get(load, load)}", ("segment", *header), rows)
+
+
+def _tail(result: Result, name: str, load: str) -> str:
+    return tail_label(len(result.values(configuration=name, metric=TOTAL, load=load)), _TAIL)
 
 
 def _medians(result: Result, name: str, load: str) -> list[tuple[str, float]]:

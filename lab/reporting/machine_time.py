@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 from lab.bench import paper
-from lab.bench.samples import median
 from lab.bench.tables import NOTHING, percent, spread
+from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Lines, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import LARGEST, Collection, Result
 from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, of_guest, ratio, slug

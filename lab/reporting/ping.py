@@ -6,8 +6,8 @@ from typing import Final
 
 from lab.bench.machines import NATIVE
 from lab.bench.ping import RTT
-from lab.bench.samples import median
 from lab.bench.tables import NOTHING, spread
+from lab.readings import median
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import drawn, heading, missing, slug

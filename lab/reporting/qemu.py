@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from lab.bench.qemubars import DIRECTIONS, OWN, tail_of, verdicts
+from lab.bench.qemubars import OWN, tail_of_pings, verdicts
 from lab.bench.tables import spread
+from lab.readings import DIRECTIONS
 from lab.reporting.blocks import Bars, Block, Chart, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import drawn, heading, missing, ratio, slug
@@ -26,7 +27,7 @@ _EXPLAINED: Final = (
 
 
 def qemu(found: Collection) -> Section:
-    """Throughput, round trips and what an access costs; and whether its goals were reached."""
+    """Throughput, round trips and what an access costs; and the goals beside what was found."""
     section = Section("qemu", "A stock guest: our card and QEMU's own", "not in the paper")
     results = found.of("qemu")
     if not results:
@@ -58,7 +59,7 @@ def _round_trips(result: Result) -> Table:
         middle = result.values(metric="rtt_p50_ms", configuration=name)
         tail, access = (result.values(metric=metric, configuration=name) for metric in ("rtt_p99_ms", "access_us"))
         rows.append([name, spread(middle, 3), spread(tail, 3), ratio(middle, base), spread(access, 2)])
-    header = ("network card", "round trip, ms", f"{tail_of(result)}, ms", "of QEMU's own", "one port access, us")
+    header = ("network card", "round trip, ms", f"{tail_of_pings(result)}, ms", "of QEMU's own", "one port access, us")
     return Table("Pings from the peer, and one port access by the guest's clock", header, rows)
 
 

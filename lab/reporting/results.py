@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
+from lab.bench.remarks import is_valid
+from lab.load.disturbance import FIELDS
 from machine.errors import BenchError, ConfigError
 
 __all__ = [
@@ -34,6 +36,7 @@ TRACE_SUFFIX: Final = ".trace.json"
 _TEXTS: Final = ("configuration", "metric", "unit")
 _TEXTS_IF_ANY: Final = (
     "cpu",
+    "cpus",
     "direction",
     "doorbell",
     "driver",
@@ -43,9 +46,11 @@ _TEXTS_IF_ANY: Final = (
     "load",
     "placement",
     "profile",
+    "reason",
     "tracing",
     "work",
 )
+_NUMBERS_IF_ANY: Final = (*(name for name in FIELDS if name not in _TEXTS_IF_ANY), "retries")  # or null: not known
 LARGEST: Final = 1e15
 """No measured value is larger: in nanoseconds, this is eleven days."""
 _LONGEST_NAME: Final = 200  # letters of a configuration, a metric, a link: they become labels in charts
@@ -78,8 +83,8 @@ class Result:
         return list(every)
 
     def values(self, **keys: Any) -> list[float]:
-        """Their values."""
-        return [sample["value"] for sample in self.select(**keys)]
+        """Their values, but for measurements that their own counters contradict."""
+        return [sample["value"] for sample in self.select(**keys) if is_valid(sample)]
 
     def distinct(self, key: str, **keys: Any) -> list[Any]:
         """The values of ``key`` among them, in the order of first appearance; samples without it are passed over."""
@@ -219,6 +224,10 @@ def _counts(sample: Any) -> bool:
         raise ValueError("a sample with more than one value")
     if wrong := [key for key in (*_TEXTS, *_TEXTS_IF_ANY) if not is_name(sample.get(key, ""))]:
         raise ValueError(f"a sample whose {wrong[0]} is no text of at most {_LONGEST_NAME} printable letters")
+    if wrong := [key for key in _NUMBERS_IF_ANY if not _is_number_or_null(sample.get(key))]:
+        raise ValueError(f"a sample whose {wrong[0]} is no number of at most {LARGEST:g}")
+    if not isinstance(sample.get("valid", True), bool):
+        raise ValueError("a sample that is neither valid nor invalid")
     if not is_size(sample.get("pace_ms", 1)):
         raise ValueError("a sample whose pace_ms is no number above 0")
     if isinstance(value, float) and not math.isfinite(value):
@@ -231,6 +240,12 @@ def _counts(sample: Any) -> bool:
 def is_name(text: Any) -> TypeGuard[str]:
     """Whether it may be printed, drawn, and written to an SVG file."""
     return isinstance(text, str) and len(text) <= _LONGEST_NAME and text.isprintable()
+
+
+def _is_number_or_null(number: Any) -> bool:
+    if number is None:
+        return True
+    return isinstance(number, int | float) and not isinstance(number, bool) and -LARGEST <= number <= LARGEST
 
 
 def is_size(number: Any) -> TypeGuard[float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from lab.bench import paper
-from lab.bench.samples import median
+from lab.bench.remarks import beyond_native
 from lab.bench.tables import NOTHING, percent, spread
+from lab.readings import DIRECTIONS, LOST, median
 from lab.reporting.blocks import Bars, Block, Chart, Point, Prose, Section, Series, Table, point
 from lab.reporting.results import Collection, Result
 from lab.reporting.sections import STOCK, drawn, heading, is_stock, missing, of_guest, ratio, slug
@@ -16,11 +17,9 @@ from netbackend.rate import parse_rate
 __all__ = ["limits", "throughput"]
 
 _PAPER_LINK: Final = "100mbit"
-_DIRECTIONS: Final = ("transmit", "receive")
 _BARE: Final = ("relay", "vde")
 _FULL: Final = 0.98  # of native: from there on we say that a configuration fills the wire
 _VERBS: Final = {"transmit": "sending", "receive": "receiving"}
-_LOST: Final = ("rx_missed", "tap_write_errors", "queue_drops")
 _METRICS: Final = ("traps_per_packet", "world_switches_per_packet", "irqs_per_packet")
 _HEADER: Final = (
     "configuration",
@@ -108,7 +107,7 @@ def _fill(blocks: list[Block], found: Collection, *, papers: bool) -> None:
 
 def _table(series: _Series) -> Table:
     rows = [
-        _row(series, configuration, direction) for direction in _DIRECTIONS for configuration in series.configurations
+        _row(series, configuration, direction) for direction in DIRECTIONS for configuration in series.configurations
     ]
     return Table(
         f"TCP in operations of {paper.OPERATION_BYTES} bytes, {series.title}",
@@ -120,7 +119,7 @@ def _table(series: _Series) -> Table:
 
 def _row(series: _Series, configuration: str, direction: str) -> list[str]:
     goodput = series.goodput(configuration, direction)
-    lost = [value for metric in _LOST for value in series.values(configuration, direction, metric)]
+    lost = [value for metric in LOST for value in series.values(configuration, direction, metric)]
     quoted = series.is_papers and direction == "transmit"
     return [
         configuration,
@@ -138,7 +137,7 @@ def _row(series: _Series, configuration: str, direction: str) -> list[str]:
 
 def _chart(series: _Series, number: int) -> Chart:
     names = series.configurations
-    bars = [Series(d, [point(series.goodput(name, d)) for name in names]) for d in _DIRECTIONS]
+    bars = [Series(d, [point(series.goodput(name, d)) for name in names]) for d in DIRECTIONS]
     if series.is_papers:
         bars.append(Series("transmit, paper", [_papers_point(name) for name in names], paper=True))
     return Chart(
@@ -180,6 +179,11 @@ def _explained(series: _Series) -> list[Block]:
             "The paper's processor ran at 733 MHz, and a world switch replaced the whole processor state; here it is a "
             "handoff between processes, so shares and ratios can be compared, absolute figures can't."
         )
+    for direction in DIRECTIONS:
+        found = {f"{name}, {direction}": series.goodput(name, direction) for name in series.configurations}
+        sentences += [
+            f"{line}." for line in beyond_native(found, series.goodput("native", direction), more_is_better=True)
+        ]
     text = " ".join(sentence for sentence in sentences if sentence)
     return [Prose(text)] if text else []
 
@@ -197,7 +201,7 @@ def _why_not_full(series: _Series) -> str:
 
 
 def _against(series: _Series, configuration: str, base: str) -> str:
-    pairs = {d: (series.goodput(configuration, d), series.goodput(base, d)) for d in _DIRECTIONS}
+    pairs = {d: (series.goodput(configuration, d), series.goodput(base, d)) for d in DIRECTIONS}
     found = [f"{ratio(*pair, 3)} {_VERBS[d]}" for d, pair in pairs.items() if all(pair)]
     return f"Here, {configuration} reaches {' and '.join(found)} of {base}." if found else ""
 

@@ -12,17 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from lab.portnames import LANCE_RAP, LANCE_RDP, PIC_PORTS
 from lab.tracing.record import Trace
 from lab.tracing.segments import within
 from machine import ring, world
 from machine import trace as events
-from machine.ports import (
-    LANCE_DEFAULT_BASE,
-    PIC_MASTER_COMMAND,
-    PIC_MASTER_DATA,
-    PIC_SLAVE_COMMAND,
-    PIC_SLAVE_DATA,
-)
+from machine.ports import LANCE_DEFAULT_BASE
 from machine.trace import Record
 
 __all__ = ["KINDS", "Division", "divide"]
@@ -45,9 +40,8 @@ KINDS: Final = (
     "guest",  # everything else: the guest's driver, its kernel, its applications
 )
 
-_PIC: Final = frozenset((PIC_MASTER_COMMAND, PIC_MASTER_DATA, PIC_SLAVE_COMMAND, PIC_SLAVE_DATA))
-_RDP: Final = LANCE_DEFAULT_BASE + 0x10
-_RAP: Final = LANCE_DEFAULT_BASE + 0x12
+_RDP: Final = LANCE_DEFAULT_BASE + LANCE_RDP
+_RAP: Final = LANCE_DEFAULT_BASE + LANCE_RAP
 _FORCED: Final = frozenset((world.REASON_IRQ, world.REASON_TICK))
 
 _BY_CODE: Final = {  # code -> (rank, kind): of what goes on at once, the highest rank has the moment
@@ -135,7 +129,7 @@ def _trap_kind(record: Record, switched: bool) -> str:
     port = ring.unpack_key(record.argument & 0xFFFFFFFF)[2]
     if switched:
         return "switching"
-    if port in _PIC:
+    if port in PIC_PORTS:
         return "pic"
     return {_RAP: "rap", _RDP: "status"}.get(port, "other_ports")
 

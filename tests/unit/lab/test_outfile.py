@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import resource
 import signal
@@ -252,6 +254,21 @@ def test_a_recorder_changes_nothing_before_its_end(tmp_path: Path) -> None:
     assert '"complete": true' in target.read_text()
     with pytest.raises(BenchError, match="cannot write"):
         Recorder("handoff", {}, tmp_path / "missing" / "file")
+
+
+def test_a_benchmark_keeps_its_samples_though_nobody_reads_its_remarks(tmp_path: Path) -> None:
+    """Standard output takes nothing when the remarks come: an error, but what was measured is in the file."""
+    target = tmp_path / "new.json"
+    nobody = io.StringIO()
+    nobody.close()
+    with (
+        pytest.raises(ValueError, match="closed"),
+        contextlib.redirect_stdout(nobody),
+        Recorder("handoff", {}, target) as recorder,
+    ):
+        recorder.add("raw", "x", "ns", 1.0, 1, valid=False, reason="it was not there")
+    assert '"complete": false' in target.read_text()
+    assert "it was not there" in target.read_text()
 
 
 def test_a_benchmark_prints_clean_json(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

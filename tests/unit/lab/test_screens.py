@@ -11,13 +11,16 @@ import importlib
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lab import cli, demo, demoguest, report, rundir
 from lab.bench import BENCHES
+from lab.bench.machines import NATIVE
 from lab.bench.samples import Recorder
 from lab.commands import registers, stacks, status, up
+from lab.demoparts import step
 from lab.rates import Sample, rates_between
 from lab.status import COUNTER_NAMES
 from lab.topview import view
@@ -105,6 +108,19 @@ SHIPPED = [path.stem for path in sorted(RESULTS.glob("*.json")) if path.name != 
 def test_the_tables_of_a_benchmark(screen, columns, name):
     """Every result that is shipped, printed as its benchmark prints it."""
     screen(columns)(printed(show, name))
+
+
+@AT_EACH_WIDTH
+def test_the_remarks_of_a_benchmark(screen, columns):
+    """That the machine was busy, what is invalid and why, what is missing: below the tables, as wide as they are."""
+    where = {"direction": "transmit", "driver": "linux22", "load": "lone", "cpus": "0,1,2,3", "window_seconds": 1.0}
+    reason = "the network card carried 12345678 bytes, the peer's interface 123456789 to 223456789; " * 2
+    recorder = Recorder("counts", {"runs": 3}, None)
+    recorder.add("mode optimised", "goodput_mbps", "Mb/s", 1.0, 1, **where, cpu_others_percent=31.0, retries=1)
+    recorder.add("native", "goodput_mbps", "Mb/s", 1.0, 1, **where, valid=False, reason=reason)
+    text = screen(columns)(printed(recorder.__exit__, None))
+    for said in ("INVALID: native, ", "BUSY: 31 % of CPUs 0,1,2,3 was others' (", "second attempt", "NOT COMPLETE: "):
+        assert said in " ".join(text.split())
 
 
 def test_every_benchmark_is_among_them():
@@ -203,13 +219,16 @@ def test_the_demos_table(screen, columns):
     spent = dict.fromkeys((*COUNTER_NAMES, *(counter.name for counter in COUNTERS)), BIG)
     made = []
     for title in ("native", "mode 2.0", "mode optimised"):
-        column = demo._Column(title)
+        column = demo._Column(title, NATIVE, SimpleNamespace(bed=SimpleNamespace(stack=None)))
         column.cells = {"ping, median (ms)": "0.123", "UDP at 20 Mb/s, datagrams lost": "12345 of 123456"}
-        demo._count(column, spent)
+        column.count(spent)
+        column.parts.failures.append(f"iperf3 TCP to the peer, 4 s: failed: {'the peer says nothing; ' * 8}")
+        column.remarks.append("TCP from the peer (Mb/s): BUSY: 31 % of CPUs 0,1,2,3 was others', 2 % the hypervisor's")
         made.append(column)
     note = "profile paper, driver linux22, link 100mbit; guest 4194301, vmm 4194302, vmapp 4194303"
     text = screen(columns)(printed(demo._print_table, made, note))
     assert f"{BIG}/{BIG}" in text
+    assert text.count("BUSY") == text.count("failed") == len(made)
 
 
 @AT_EACH_WIDTH
@@ -218,6 +237,4 @@ def test_the_demos_table_of_a_stock_guest(screen, columns):
     check = screen(columns)
     row = ["ethtool -t eth0 offline", "optimised", "123.4 Mb/s", "12345678", "12345678", "12.34", "1234567", "12.34"]
     check(demoguest.table(demoguest._HEADER, [row], keys=2))
-    check(
-        printed(demoguest._step, f"booting /var/cache/worldswitch/guest/image/{'x' * 30} under qemu; it has one card")
-    )
+    check(printed(step, f"booting /var/cache/worldswitch/guest/image/{'x' * 30} under qemu; it has one card"))

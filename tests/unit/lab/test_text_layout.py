@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.textlayout import command_lines, fields, listing, prose, screen_width, table, tail_name, wrapped
+from lab.textlayout import command_lines, fields, listing, prose, screen_width, table, wrapped
 
 WIDTHS = (60, 80, 120, 200)
 WORD = st.text("abcdefgh%/:", min_size=1, max_size=10)
@@ -112,8 +112,3 @@ def test_a_shell_command_may_be_copied(monkeypatch):
     script = "each() { printf '%s\\n' \"$@\"; }; each " + "\n".join(lines)
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == words
-
-
-def test_of_fewer_than_a_hundred_the_p99_is_the_slowest():
-    """The name does not promise more than the figure is."""
-    assert [tail_name(count) for count in (0, 20, 99, 100)] == ["slowest", "slowest", "slowest", "p99"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import sys
@@ -55,6 +56,67 @@ def test_a_long_stay_in_the_host_world_is_told_by_its_selects():
     """A stay that has not ended has added nothing to the counter of its time."""
     assert rates_between(sample(0), sample(1, selects=3)).host_world == 1.0
     assert rates_between(sample(0), sample(1)).host_world == 0.0
+
+
+def test_no_time_between_two_samples_gives_no_rates():
+    """Neither an exception nor astronomers' figures: an interval of nothing is one without rates."""
+    port = {"0x1010": {"reads": 5, "writes": 0, "ns": 10}}
+    for later in (10.0, 9.0):
+        rates = rates_between(sample(10.0), sample(later, port, io_in=5, tx_bytes=1000))
+        assert rates.seconds == 0
+        assert not any(rates.counters.values())
+        assert (rates.sent_mbps, rates.ports) == (0.0, ())
+
+
+def test_counters_that_began_anew_are_said_and_not_negative():
+    """Another stack of the same name counts from zero: what it has counted since is a lower bound, and is marked."""
+    ports = [{"0x1010": {"reads": reads, "writes": 0, "ns": 1000 * reads}} for reads in (900, 4)]
+    before, after = sample(0.0, ports[0], io_in=900, tx_bytes=5_000_000), sample(2.0, ports[1], io_in=4, tx_bytes=250)
+    rates = rates_between(before, after)
+    assert rates.anew
+    assert rates.counters["io_in"] == 2.0
+    assert rates.sent_mbps == pytest.approx(0.001)
+    assert [port.per_second for port in rates.ports] == [2.0]
+    assert "COUNTERS BEGAN ANEW" in view("x", Settings().as_map(), after.status, rates, str)[0]
+
+
+def test_a_word_that_has_passed_its_end_is_not_anew():
+    """Counters have 64 bits; time in ns fills them after 584 years, a counter that began high does sooner."""
+    rates = rates_between(sample(0.0, host_world_ns=2**64 - 100_000_000), sample(1.0, host_world_ns=150_000_000))
+    assert not rates.anew
+    assert rates.host_world == pytest.approx(0.25)
+
+
+def test_a_difference_that_shrinks_is_no_other_stack():
+    """What the vmm handled itself is a difference of two counters that are read one after the other."""
+    assert not rates_between(sample(0.0, io_handled_in_vmm=9), sample(1.0, io_handled_in_vmm=8)).anew
+
+
+def test_rates_are_of_the_time_between_the_readings():
+    """Not of the time between the questions: an answer that comes late was read when it says, and the picture says."""
+    before, after = sample(0.0, io_in=0), sample(9.0, io_in=100)
+    before.status["at_ns"], after.status["at_ns"] = 1_000_000_000, 3_000_000_000
+    rates = rates_between(before, after)
+    assert (rates.seconds, rates.counters["io_in"]) == (2.0, 50.0)
+    heading = itertools.takewhile(bool, view("x", Settings().as_map(), after.status, rates, str))
+    assert " ".join(heading).endswith("over 2.00 s")
+
+
+def test_no_share_exceeds_the_whole():
+    """An access, a HLT or a stay that began before the interval counts when it ends, and fills it at most."""
+    port = {"0x1010": {"reads": 1, "writes": 0, "ns": 5_000_000_000}}
+    rates = rates_between(sample(0.0), sample(1.0, port, hlt=1, idle_ns=7_000_000_000, host_world_ns=7_000_000_000))
+    assert rates.ports[0].share == rates.guest_idle == rates.host_world == 1.0
+
+
+def test_few_switch_times_have_no_percentile():
+    """Of two, the 99th percentile is the slower one, and is called that."""
+    after = sample(1.0)
+    after.status["world_switch_ns"] = TIMES | {"samples": 2}
+    assert any(
+        "slowest 45.6 us" in line
+        for line in view("x", Settings().as_map(), after.status, rates_between(sample(0.0), after), str)
+    )
 
 
 def test_ports_of_one_name_are_one_and_quiet_ones_are_left_out():

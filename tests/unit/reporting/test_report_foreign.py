@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab import cli
+from lab.bench.validity import Measured
+from lab.load.disturbance import FIELDS
 from lab.reporting import book, results
 from lab.reporting.blocks import Bars, Chart, Point, Series
 from lab.reporting.plots import Drawing
@@ -27,6 +29,7 @@ SMALL = 200_000  # bytes
 NUMBERS = (10**400, -(10**400), 10**300, 1e308, -1e308, 5e-324, float("nan"), float("inf"), 0, -1, True, None)
 YEARS = ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00")
 TEXTS = ("", "x" * 10_000, "\ud800", "\0", "$\\frac{", "</svg>", *YEARS)
+DISTURBED = {"window_seconds": 1.0, "cpus": "0,1", "cpu_others_percent": 31.0, "valid": False, "reason": "no frames"}
 STRANGE: tuple[Any, ...] = (*NUMBERS, *TEXTS, [], {}, [[]], {"a": []})
 
 
@@ -61,6 +64,11 @@ CONTENTS = {
     "text for a pace": result(samples=one_sample(pace_ms="5")),
     "a lone surrogate": result(samples=one_sample(profile="\ud800")),
     "a control character": result(samples=one_sample(profile="\0")),
+    "a list of CPUs without end": result(samples=one_sample(cpus="0," * 500)),
+    "a reason of several lines": result(samples=one_sample(valid=False, reason="no\nframes")),
+    "a share of others beyond all": result(samples=one_sample(cpu_others_percent=1e300)),
+    "text for a count of attempts": result(samples=one_sample(retries="twice")),
+    "neither valid nor invalid": result(samples=one_sample(valid="no")),
     "a name without end": result(samples=one_sample(profile="x" * 5000)),
     "seconds beyond all": result(settings={"seconds": 10**400}),
     "the last year, elsewhere": result(written="9999-12-31T23:59:59-14:00"),
@@ -81,6 +89,18 @@ def test_a_bad_file_is_named_and_the_rest_is_shown(tmp_path: Path, content: str 
     assert [name for name, _ in found.refused] == ["bad.json"]
     assert "bad.json" in page.split("<main>")[0]
     assert "For each packet through the virtual NIC" in page
+
+
+def test_what_a_benchmark_says_of_an_invalid_measurement_is_read(tmp_path: Path) -> None:
+    """However much contradicts it: the reason is short enough for the report, and says the first contradiction."""
+    faults = [f"{number} frames went through the network card, {'where more had to ' * 5}" for number in range(9)]
+    for several in (faults, ["no frames " * 100], ["a", "b"]):
+        notes = Measured({}, {}, *several).marked(1).notes
+        store(tmp_path, "ping", [sample("native", "rtt_ms", 0.1, pace_ms=5.0, profile="fast", **notes)])
+        assert notes["reason"].startswith(several[0][:50])
+        found, page = made(tmp_path)
+        assert not found.refused
+        assert f"INVALID: native, pace_ms 5.0, run 1: {several[0][:50]}" in page
 
 
 def test_what_is_no_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,8 +313,14 @@ def test_values_of_every_kind_are_read_or_refused(tmp_path: Path) -> None:
         "written",
         "bench",
         "complete",
+        "valid",
+        "reason",
+        "retries",
+        "anything else",
+        *FIELDS,
     ):
         for value in STRANGE:
-            store(tmp_path, "ping", [sample("native", "rtt_ms", 0.1, pace_ms=5.0) | {key: value}], "strange.json")
+            strange = sample("native", "rtt_ms", 0.1, pace_ms=5.0, **DISTURBED) | {key: value}
+            store(tmp_path, "ping", [strange], "strange.json")
             with contextlib.suppress(BenchError):
                 made(tmp_path)
