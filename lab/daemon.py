@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lab.boundedfile import trim
 from lab.complaint import lack_of
+from lab.logfile import trim
 from machine.control import Channel
 
 __all__ = ["LOG_BYTES", "launch", "log_to", "trim_log"]

@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from lab.rundir import Record, RunDirectory
 from machine.errors import SetupError
 from netbackend import namespaces
 
-__all__ = ["Program", "end_programs", "lineage", "listed", "programs", "spare", "spared_by_down"]
+__all__ = ["Program", "at_home", "end_programs", "lineage", "listed", "programs", "spare", "spared_by_down"]
 
 _GRACE_SECONDS: Final = 2.0  # between SIGTERM and SIGKILL
 _KILL_SECONDS: Final = 3.0  # for programs that start others as quickly as they are killed
@@ -43,12 +43,16 @@ class Program:
     machine: str
 
 
-def spare(directory: RunDirectory, pids: Iterable[int] | None) -> None:
+def spare(directory: RunDirectory, pids: Collection[int] | None) -> None:
     """Tells whoever removes the stack, the supervisor as a rule, not to end these programs; None: any program.
 
-    It knows neither what the user wants nor whose shell it is in which he has typed `down`.
+    It knows neither what the user wants nor whose shell it is in which he has typed `down`. Nobody to spare is said
+    without writing anything: a stack can be taken down although the file system of its directory is full.
     """
     try:
+        if pids is not None and not pids:
+            directory.spared.unlink(missing_ok=True)
+            return
         directory.spared.write_text(_ALL if pids is None else " ".join(map(str, pids)))
     except FileNotFoundError:
         pass  # the stack has ended meanwhile
@@ -63,6 +67,12 @@ def spared_by_down(directory: RunDirectory) -> set[int] | None:
     except OSError:
         return set()
     return None if text == _ALL else {int(word) for word in text.split() if word.isdecimal()}
+
+
+def at_home(record: Record, pids: Iterable[int]) -> set[int]:
+    """Those of ``pids`` that live on the machines of the stack of ``record``."""
+    spaces = _spaces(record)
+    return set(pids) & _found(spaces, set()).keys() if spaces else set()
 
 
 def lineage() -> set[int]:

@@ -28,8 +28,8 @@ import time
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from lab.boundedfile import append
 from lab.complaint import last_line
+from lab.logfile import append
 
 __all__ = ["CONSOLE_BYTES", "FileRelay", "Nowhere", "Terminal", "UserRelay", "raw"]
 

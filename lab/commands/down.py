@@ -67,7 +67,7 @@ def end_stack(name: str, *, keep_programs: bool = False) -> str:
 
 def _see_to_programs(directory: RunDirectory, record: Record, *, keep: bool) -> str:
     """Ends what `exec` has started, or leaves it; the words for the line on the stack."""
-    inhabitants.spare(directory, None if keep else inhabitants.lineage())
+    inhabitants.spare(directory, None if keep else inhabitants.at_home(record, inhabitants.lineage()))
     if keep:
         found = inhabitants.programs(record)
         return f"; these go on without it: {inhabitants.listed(found)}" if found else ""

@@ -14,10 +14,11 @@ import pytest
 from lab import processes
 from machine.launch import ROLES
 from tests.kit.cli import alive, foreground, names_of, record_of, up, worldswitch
+from tests.kit.counts import rounds
 from tests.kit.stack import eventually
 
 NAME = f"kill-{os.getpid()}"
-COUNT: Final = 40 if os.environ.get("WORLDSWITCH_FULL_COUNTS") == "1" else 4
+COUNT: Final = rounds(40)
 """How often each moment is tried; there are three moments for the supervisor, and two for each role."""
 
 randomly = random.Random(os.getpid())

@@ -102,6 +102,24 @@ def test_tour_names_functions() -> None:
     assert len(functions) >= steps > 20
 
 
+def unproved(text: str) -> list[str]:
+    """Claims of a page on security that name no test: rows of its tables, and items of what limits the damage."""
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| boundary")]
+    limits = text.partition("## What limits")[2].partition("\n## ")[0]
+    items = [item for item in re.split(r"^- ", limits, flags=re.MULTILINE)[1:] if item.strip()]
+    return [claim for claim in (*rows, *items) if not re.search(r"\[`[tT]est\w+`\]\(\.\./tests/[\w/]+\.py\)", claim)]
+
+
+def test_security_claims_are_proved() -> None:
+    """Each claim of docs/security.md names a test; that it exists is seen to by the test of links."""
+    text = (ROOT / "docs" / "security.md").read_text()
+    assert unproved(text) == []
+    assert unproved("| boundary | a |\n| ring | x |\n## What limits\n\n- it does\n\n## Not\n\n- this\n") == [
+        "| ring | x |",
+        "it does\n",
+    ]
+
+
 def test_checks_see_what_is_wrong(tmp_path: Path) -> None:
     """The checks are not vacuous: a page that is wrong in each way is caught."""
     module = tmp_path / "code.py"

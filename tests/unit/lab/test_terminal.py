@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lab import terminal
-from lab.boundedfile import append, trim
+from lab.logfile import append, trim
 from lab.terminal import FileRelay, Nowhere, Terminal, UserRelay, raw
 from tests.kit.stack import eventually
 
