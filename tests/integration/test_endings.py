@@ -24,7 +24,8 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 end, me = time.time() + 30, os.getpid()
 other = os.fork() or me
-print("there", flush=True)
+if other != me:  # one of the two: their words could run into each other
+    print("there", flush=True)
 while time.time() < end:
     try:
         os.kill(other, 0)
