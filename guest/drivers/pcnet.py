@@ -55,7 +55,6 @@ _POLLS_FOR_IDON: Final = 100
 _TX_HANDOVER: Final = TMD1_OWN | TMD1_STP | TMD1_ENP
 _RX_GOOD_MASK: Final = RMD1_OWN | RMD1_ERR | RMD1_STP | RMD1_ENP
 _RX_GOOD: Final = RMD1_STP | RMD1_ENP
-_RX_LAST: Final = RMD1_ENP | RMD1_ERR  # of a frame that took several RMDs, which is one error and not one for each
 _ONES: Final = 0xF000
 _RX_HANDOVER: Final = RMD1_OWN | _ONES | (-BUFFER_BYTES & 0xFFF)
 
@@ -239,7 +238,7 @@ class Pcnet:
                 length = (words[word + 2] & 0xFFF) - _FCS_BYTES
                 buffer = self._rx_buffers[index]
                 self._to_stack(fd, data[buffer : buffer + length])
-            elif status & _RX_LAST:
+            else:
                 self.counters[_RX_ERRORS] += 1
             words[word + 1] = _RX_HANDOVER
             index = (index + 1) % size
