@@ -232,7 +232,7 @@ class Stack:
         return self._foreign is not None and "guest" in self._children and self._children["guest"].process.poll() == 0
 
     def send(self, role: str, message: dict[str, Any]) -> None:
-        """A control message to one process; ProcessDiedError if that, or another one, has ended, ControlError if not."""
+        """A control message to one process; ProcessDiedError if one has ended, ControlError if it cannot be sent."""
         try:
             self._control(role).send(message)
         except ControlError:

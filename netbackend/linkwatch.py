@@ -76,9 +76,9 @@ class LinkWatch:
     def __init__(self, index: int, identity: Callable[[], tuple[str, bytes]] | None = None) -> None:
         """``identity``: name and MAC of the link, wherever it is now, or OSError; None: what was last seen of it.
 
-        It is asked when the index is gone. For an index is a link's for as long as it stays in its namespace, and no longer: one that is moved to a
-        namespace where the number is taken gets another, and keeps it when it comes back. NetworkError or SetupError
-        if the kernel refuses the socket or the file.
+        It is asked when the index is gone. A link has its index for as long as it stays in its namespace: one that is
+        moved to where the number is taken gets another, and keeps it when it comes back. NetworkError or SetupError if
+        the kernel refuses the socket or the file.
         """
         self.index = index
         self._identity = identity

@@ -9,8 +9,7 @@ import pytest
 from lab import cli
 from lab.bench.qemubars import CONFIGURATIONS, DIRECTIONS, OWN
 
-
-# Fourteen measurements and three boots take less than a minute, and a multiple of it where others use the machine, too.
+# Fourteen measurements and three boots take less than a minute, and a multiple of it on a busy machine.
 pytestmark = pytest.mark.timeout(500)
 
 
