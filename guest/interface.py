@@ -16,7 +16,7 @@ from zlib import crc32
 
 from netbackend import namespaces
 from netbackend.linkwatch import LinkNews, LinkWatch
-from netbackend.tap import interface_of
+from netbackend.tap import identity_of, interface_of
 
 __all__ = ["CardSettings", "Interface", "card_settings", "hash_filter", "watch_interface"]
 
@@ -66,7 +66,9 @@ def watch_interface(tap_fd: int) -> Interface:
     """
     name, namespace = interface_of(tap_fd)
     try:
-        return _WatchedInterface(namespaces.run_in(namespace, lambda: LinkWatch(if_nametoindex(name))))
+        return _WatchedInterface(
+            namespaces.run_in(namespace, lambda: LinkWatch(if_nametoindex(name), lambda: identity_of(tap_fd)))
+        )
     finally:
         os.close(namespace)
 

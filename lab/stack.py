@@ -232,8 +232,15 @@ class Stack:
         return self._foreign is not None and "guest" in self._children and self._children["guest"].process.poll() == 0
 
     def send(self, role: str, message: dict[str, Any]) -> None:
-        """A control message to one process."""
-        self._control(role).send(message)
+        """A control message to one process; ProcessDiedError if one has ended, ControlError if it cannot be sent."""
+        try:
+            self._control(role).send(message)
+        except ControlError:
+            select.select([self._children[role].pidfd], (), (), _END_SECONDS)  # as in _receive
+            died = self.died()
+            if died is None:
+                raise
+            raise ProcessDiedError(died) from None
 
     def ask(self, role: str, event: str, seconds: float) -> Message:
         """The next ``event`` from one process; ProcessDiedError when one dies first or time runs out."""

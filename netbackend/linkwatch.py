@@ -8,12 +8,13 @@ that they were opened in, wherever their user lives; reading them needs no privi
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from netbackend.refusal import refusal
@@ -37,6 +38,7 @@ _RTM_GETLINK: Final = 18
 _NLM_F_REQUEST: Final = 1
 _RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 _IFLA_ADDRESS: Final = 1
+_IFLA_IFNAME: Final = 3
 _IFLA_MTU: Final = 4
 _IFLA_EXT_MASK: Final = 29
 _IFLA_PROMISCUITY: Final = 30
@@ -54,7 +56,10 @@ _MOST_MESSAGES: Final = 1024  # of one look; a kernel that says more is listened
 
 @dataclass(frozen=True, slots=True)
 class LinkNews:
-    """``mac``: its bytes. ``promiscuous`` and ``all_multicast`` whoever asked for it: a user, a socket, a macvlan."""
+    """``mac``: its bytes. ``promiscuous`` and ``all_multicast`` whoever asked for it: a user, a socket, a macvlan.
+
+    ``name``: a label; a link that has got another one is the same, and so is the news of it.
+    """
 
     index: int
     up: bool
@@ -62,14 +67,22 @@ class LinkNews:
     mtu: int
     promiscuous: bool
     all_multicast: bool
+    name: str = field(default="", compare=False)
 
 
 class LinkWatch:
     """Watches link ``index``. To be made inside the link's namespace; usable everywhere, by anybody, from then on."""
 
-    def __init__(self, index: int) -> None:
-        """NetworkError or SetupError if the kernel refuses the socket or the file."""
+    def __init__(self, index: int, identity: Callable[[], tuple[str, bytes]] | None = None) -> None:
+        """``identity``: name and MAC of the link, wherever it is now, or OSError; None: what was last seen of it.
+
+        It is asked when the index is gone. A link has its index for as long as it stays in its namespace: one that is
+        moved to where the number is taken gets another, and keeps it when it comes back. NetworkError or SetupError if
+        the kernel refuses the socket or the file.
+        """
         self.index = index
+        self._identity = identity
+        self._seen: LinkNews | None = None
         try:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
             self._socket.setblocking(False)
@@ -82,9 +95,7 @@ class LinkWatch:
             self._groups = os.open("/proc/thread-self/net/dev_mcast", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise refusal("watch an interface", error.errno) from None
-        ask = _ATTRIBUTE.pack(8, _IFLA_EXT_MASK) + _WORD.pack(_RTEXT_FILTER_SKIP_STATS)
-        body = _IFINFO.pack(socket.AF_UNSPEC, 0, index, 0, 0) + ask
-        self._question = _HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body
+        self._question = _question(index)
 
     def fileno(self) -> int:
         """Readable when there is news, of this link or of a neighbour."""
@@ -101,12 +112,42 @@ class LinkWatch:
         What was announced only says that it is worth asking, so announcements that the kernel had to drop are no loss.
         """
         found = None
+        for news in self._ask(self._question):
+            if news.index == self.index:
+                found = news
+        if found is None:
+            found = self._find_again()
+        if found is not None:
+            self._seen = found
+        return found
+
+    def _last_seen(self) -> tuple[str, bytes]:
+        if self._seen is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return self._seen.name, self._seen.mac
+
+    def _ask(self, question: bytes) -> Iterator[LinkNews]:
+        """The links of all that the kernel has announced, and of its answer, which comes last."""
         with suppress(OSError):
-            self._socket.send(self._question)  # the answer is in the queue when this returns, behind all announcements
+            self._socket.send(question)  # the answer is in the queue when this returns, behind all announcements
         for data in self._messages():
-            for news in parse_links(data):
-                if news.index == self.index:
-                    found = news
+            yield from parse_links(data)
+
+    def _find_again(self) -> LinkNews | None:
+        """The link under its new index, if it is in this namespace.
+
+        Its name alone would not do: while it is elsewhere, another link here may have the same.
+        """
+        try:
+            name, mac = self._identity() if self._identity is not None else self._last_seen()
+        except OSError:
+            return None
+        found = None
+        for news in self._ask(_question(0, name)):
+            if news.name == name and news.mac == mac:
+                found = news
+        if found is not None:
+            self.index, self._question = found.index, _question(found.index)
         return found
 
     def groups(self) -> frozenset[bytes] | None:
@@ -132,6 +173,16 @@ class LinkWatch:
                 continue
             if sender[0] == 0:  # the kernel, and not a program that has guessed our port
                 yield data
+
+
+def _question(index: int, name: str = "") -> bytes:
+    """RTM_GETLINK for a link by its index, or by its name where the index is 0."""
+    body = _IFINFO.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+    body += _ATTRIBUTE.pack(8, _IFLA_EXT_MASK) + _WORD.pack(_RTEXT_FILTER_SKIP_STATS)
+    if name:
+        value = os.fsencode(name) + b"\0"
+        body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), _IFLA_IFNAME) + value + bytes(-len(value) % 4)
+    return _HEADER.pack(_HEADER.size + len(body), _RTM_GETLINK, _NLM_F_REQUEST, 1, 0) + body
 
 
 def parse_links(data: bytes) -> Iterator[LinkNews]:
@@ -172,6 +223,7 @@ def _news(index: int, flags: int, attributes: dict[int, bytes]) -> LinkNews:
         # The flags have what a user set; sockets, bridges and macvlans raise the counts alone (dev_get_flags).
         promiscuous=bool(flags & _IFF_PROMISC or number(_IFLA_PROMISCUITY)),
         all_multicast=bool(flags & _IFF_ALLMULTI or number(_IFLA_ALLMULTI)),
+        name=os.fsdecode(attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0")),
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "check_interface_name",
     "disable_host_interrupts",
     "enable_host_interrupts",
+    "identity_of",
     "interface_of",
     "keep",
     "open_tap",
@@ -36,11 +37,13 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # no '%': the kernel t
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETPERSIST: Final = 0x400454CB
 _TUNGETIFF: Final = 0x800454D2
+_SIOCGIFHWADDR: Final = 0x8927  # linux/sockios.h
 _SIOCGSKNS: Final = 0x894C  # linux/sockios.h; of a TAP since Linux 5.0
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
 _IFREQ: Final = struct.Struct("16sH22x")
+_IFREQ_MAC: Final = struct.Struct("16sH6s16x")
 
 
 def check_interface_name(name: str) -> str:
@@ -102,6 +105,16 @@ def _open_device(flags: int) -> int:
             f"{_DEVICE}: {error.strerror}; load the driver (modprobe tun), or in a container make the node: "
             f"mkdir -p /dev/net && mknod {_DEVICE} c 10 200"
         ) from None
+
+
+def identity_of(fd: int) -> tuple[str, bytes]:
+    """Name and MAC of the TAP's interface as they are now, whichever namespace it is in. Needs no privilege.
+
+    OSError if ``fd`` is no TAP, or its interface was deleted.
+    """
+    name, _ = _IFREQ.unpack(fcntl.ioctl(fd, _TUNGETIFF, bytes(_IFREQ.size)))
+    _, _, mac = _IFREQ_MAC.unpack(fcntl.ioctl(fd, _SIOCGIFHWADDR, bytes(_IFREQ_MAC.size)))
+    return os.fsdecode(name.rstrip(b"\0")), mac
 
 
 def _refuse(name: str, error: OSError) -> NoReturn:

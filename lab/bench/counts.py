@@ -21,7 +21,7 @@ from lab.bench.samples import Recorder
 from lab.bench.tables import NOTHING, spread, table
 from lab.bench.testbed import testbed
 from lab.bench.transfer import DIRECTIONS, known, lively, record, transfer
-from lab.bench.validity import Measured, attempted, of_counters, of_cpus, of_frames
+from lab.bench.validity import Measured, attempted, of_alone, of_counters, of_cpus, of_frames
 from lab.bench.window import watching
 from lab.readings import grown, per_packet
 from lab.textlayout import prose
@@ -138,7 +138,9 @@ def _apart(machines: Machines, configuration: Configuration, direction: str, pac
             _send(machines, direction, packets)
         spent = grown(before, machines.counters())
     notes = {} if seen.conditions is None else seen.conditions.as_fields()
-    faults = (*of_frames(spent, ceil(_MOST * packets)), *of_counters(spent), *of_cpus(seen.use))
+    faults = [*of_frames(spent, ceil(_MOST * packets)), *of_counters(spent), *of_cpus(seen.use)]
+    if direction == "receive" and (machines.guest is not None or not machines.bed.settings.linger_us):
+        faults += of_alone(spent)
     return Measured(known(machines, per_packet(spent)), notes, *faults)
 
 

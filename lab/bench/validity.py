@@ -26,6 +26,7 @@ __all__ = [
     "attempted",
     "believed",
     "merged",
+    "of_alone",
     "of_counters",
     "of_cpus",
     "of_frames",
@@ -140,6 +141,16 @@ def of_frames(spent: Mapping[str, int], fewest: int = 1) -> Iterator[str]:
     carried = readings.frames(spent)
     if carried < fewest:
         yield f"{carried} frames went through the network card, where {fewest} or more had to"
+
+
+def of_alone(spent: Mapping[str, int]) -> Iterator[str]:
+    """Whether received packets were lone ones, to a driver that sleeps until an interrupt tells it of each.
+
+    A guest that has had no CPU for a while finds several at once, and what they cost each is no lone packet's cost.
+    """
+    interrupts, received = spent["irqs_raised"], spent["rx_frames"]
+    if interrupts < received * (1 - _SLACK):
+        yield f"{received} lone packets raised {interrupts} interrupts: the guest found several at once"
 
 
 class Carried(NamedTuple):

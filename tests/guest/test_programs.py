@@ -9,6 +9,9 @@ import pytest
 from lab import cli
 from lab.bench.qemubars import CONFIGURATIONS, DIRECTIONS, OWN
 
+# Fourteen measurements and three boots take less than a minute, and a multiple of it on a busy machine.
+pytestmark = pytest.mark.timeout(500)
+
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
@@ -43,8 +46,9 @@ def test_benchmark_tells_the_cards_apart(record):
     assert values(record, "access_us", configuration="optimised") > values(record, "access_us", configuration=OWN)
 
 
-def test_demonstration(capsys):
+def test_demonstration(capsys, monkeypatch):
     """It boots, names the card, and every row of its table has a result; the self-test passes in both modes."""
+    monkeypatch.setenv("COLUMNS", "120")  # a row a line
     assert cli.main(["demo", "--guest", "qemu", "--seconds", "1"]) == 0
     printed = capsys.readouterr().out
     assert "registered as PCnet/PCI II 79C970A" in printed

@@ -15,7 +15,7 @@ from netbackend import links, namespaces
 from netbackend.linkwatch import LinkWatch
 from netbackend.mtuguard import MtuGuard
 from netbackend.plan import NetworkPlan
-from netbackend.tap import disable_host_interrupts, enable_host_interrupts, interface_of, open_tap
+from netbackend.tap import disable_host_interrupts, enable_host_interrupts, identity_of, interface_of, open_tap
 from netbackend.topology import build
 from tests.kit.stack import eventually
 
@@ -36,6 +36,15 @@ for timeout in (5, 0.3):
 def namespace():
     """The name of a namespace that exists for one test."""
     name = namespaces.namespace_name(f"p{os.getpid()}", "tap")
+    made = namespaces.create(name)
+    yield name
+    namespaces.remove(name, made)
+
+
+@pytest.fixture
+def other_namespace():
+    """One more."""
+    name = namespaces.namespace_name(f"p{os.getpid()}", "tap2")
     made = namespaces.create(name)
     yield name
     namespaces.remove(name, made)
@@ -186,3 +195,43 @@ def test_namespaces_are_made_once_and_removed_once(namespace):
     assert not namespaces.remove(namespace)
     with pytest.raises(StackError, match="no network namespace"):
         namespaces.enter(namespace)
+
+
+def test_an_interface_that_comes_back_under_another_index_is_found_again(namespace, other_namespace):
+    """Moved to where its index is taken and back: both watch and guard follow; a link of its name is not it."""
+
+    def change(here, index, **attributes):
+        def set_it():
+            with links.session() as connection:
+                connection.link("set", index=index, **attributes)
+
+        namespaces.run(here, set_it)
+
+    def index_of(here, name):
+        return namespaces.run(here, lambda: socket.if_nametoindex(name))
+
+    fd = namespaces.run(namespace, lambda: open_tap("tap7"))
+    first = index_of(namespace, "tap7")
+    taken = [namespaces.run(other_namespace, lambda n=n: open_tap(f"tap{n}")) for n in range(first)]
+    watch = namespaces.run(namespace, lambda: LinkWatch(first, lambda: identity_of(fd)))
+    guard = namespaces.run(namespace, lambda: MtuGuard("tap7", 1500))
+    try:
+        assert watch.look().index == first
+        change(namespace, first, net_ns_fd=other_namespace)
+        impostor = namespaces.run(namespace, lambda: open_tap("tap7"))
+        assert watch.look() is None or watch.look().mac != identity_of(fd)[1]
+        os.close(impostor)
+        assert watch.look() is None
+        second = index_of(other_namespace, "tap7")
+        change(other_namespace, second, net_ns_fd=namespace)
+        now = index_of(namespace, "tap7")
+        assert now != first
+        assert eventually(lambda: (news := watch.look()) is not None and news.index == now)
+        assert watch.groups() is not None
+        change(namespace, now, mtu=9000)
+        assert eventually(lambda: namespaces.run(namespace, lambda: mtu_of(now)) == 1500)
+    finally:
+        guard.close()
+        watch.close()
+        for descriptor in (fd, *taken):
+            os.close(descriptor)

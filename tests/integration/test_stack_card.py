@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import time
@@ -16,6 +17,7 @@ from machine.lance.state import CSR
 from netbackend import links, namespaces
 from netbackend.linkwatch import LinkWatch
 from netbackend.plan import STATION_INTERFACE
+from netbackend.tap import open_tap
 from tests.kit.frames import ETHERTYPE, PacketSocket, mac_bytes, numbered
 from tests.kit.programs import ping
 from tests.kit.stack import eventually, running
@@ -47,6 +49,15 @@ def bed(request):
     """A stack with each driver, and each way for its accesses to the card to be carried out."""
     with running(**SETUPS[request.param]) as made:
         yield made
+
+
+@pytest.fixture
+def elsewhere():
+    """The name of one more namespace."""
+    name = namespaces.namespace_name(f"p{os.getpid()}", "elsewhere")
+    made = namespaces.create(name)
+    yield name
+    namespaces.remove(name, made)
 
 
 @contextmanager
@@ -352,6 +363,45 @@ def test_down_and_up_under_traffic(bed):
     assert ping(bed, "guest", "peer", 20) == 20
     assert ping(bed, "peer", "guest", 20) == 20
     assert ping6(bed, "peer", guest.address6) == 3
+
+
+def test_an_interface_that_is_moved_away_and_back(bed, elsewhere):
+    """It comes back under another index, down: set up again, it talks, and its card does what the kernel wants."""
+    guest = bed.plan.guest
+
+    def move(here, there):
+        def set_it():
+            with links.session() as connection:
+                connection.link("set", index=links.existing(connection, guest.interface).index, net_ns_fd=there)
+
+        namespaces.run(here, set_it)
+
+    def index():
+        return namespaces.run(guest.namespace, lambda: socket.if_nametoindex(guest.interface))
+
+    before = index()
+    taken = [namespaces.run(elsewhere, lambda n=n: open_tap(f"taken{n}")) for n in range(before + 1)]
+    move(guest.namespace, elsewhere)
+    time.sleep(1.2)  # the guest looks, and finds nothing
+    bed.alive()
+    move(elsewhere, guest.namespace)
+    for descriptor in taken:
+        os.close(descriptor)
+    assert index() != before
+
+    def set_up():
+        with links.session() as connection:
+            links.configure(connection, guest.interface, state="up")
+            links.add_address(connection, guest.interface, guest.address, 24)
+            links.add_address(connection, guest.interface, guest.address6, 64)
+
+    namespaces.run(guest.namespace, set_up)
+    assert eventually(lambda: csr(bed, 0) & 0x30 == 0x30, NOTICED_S)
+    assert ping(bed, "guest", "peer", 3) == 3
+    with flagged(bed, IFF_PROMISC):
+        assert eventually(lambda: csr(bed, 15) == 0x8000, NOTICED_S)
+    with configured(bed, mtu=9000):
+        assert eventually(lambda: mtu(bed) == 1500, NOTICED_S)
 
 
 def test_a_new_filter_loses_no_frame(bed):

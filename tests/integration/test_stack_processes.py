@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from machine.doorbell import DOORBELLS
+from machine.errors import ProcessDiedError
 from tests.conftest import NETNS_DIR, SHM_DIR, SHM_PREFIXES, names_in
 from tests.kit.programs import ping
 from tests.kit.stack import cpu_seconds, eventually, running
@@ -104,3 +106,13 @@ def test_a_process_that_dies_is_reported_by_name(role):
         bed.processes[role].kill()
         assert eventually(bed.stack.died)
         assert bed.stack.died() == f"process {role} (pid {bed.stack.pids[role]}) was killed by SIGKILL"
+
+
+@pytest.mark.parametrize("role", ["vmm", "vmapp"])
+def test_a_message_to_a_process_that_has_died_says_so(role):
+    """Who tells it something learns its name and its end, not that some connection is closed."""
+    with running() as bed:
+        signal.pidfd_send_signal(bed.stack.pidfds[role], signal.SIGKILL)
+        assert eventually(lambda: bed.stack.died() is not None)
+        with pytest.raises(ProcessDiedError, match=f"{role} .* was killed by SIGKILL"):
+            bed.stack.send(role, {"command": "trace"})

@@ -96,6 +96,14 @@ def test_two_counts_of_the_same_frames():
     ]
 
 
+def test_lone_packets_that_came_together():
+    """Sixteen lone packets in five interrupts were not alone: a guest without a CPU found several at once."""
+    for interrupts in (12, 16, 20):
+        assert not list(validity.of_alone(NOTHING | {"rx_frames": 16, "irqs_raised": interrupts}))
+    (found,) = validity.of_alone(NOTHING | {"rx_frames": 16, "irqs_raised": 5})
+    assert found == "16 lone packets raised 5 interrupts: the guest found several at once"
+
+
 def test_a_slow_reading_is_no_contradiction():
     """The interface is read on both sides of the counters: what came in between may be on either side."""
     assert not Observed(1.0, 0.2, dict(CARRIED), Carried(2_000_000, 20_000_000)).faults(60.0)
