@@ -14,7 +14,6 @@ from lab.load.place import find_program, first_line, started
 from tests.guest.machine import StockGuest, listening
 
 SECONDS = 2
-PATIENCE_SECONDS = 45  # a busy machine may take its time
 CONTENT_BYTES = 1_000_000
 UDP_RATE = 4_000_000
 
@@ -25,7 +24,7 @@ def iperf(guest: StockGuest, options: str) -> dict:
     with started([program, "-s", "-1", "-B", guest.peer.address, "--forceflush"], guest.peer) as server:
         while "listening" not in first_line(server, "iperf3 server", 10):
             pass
-        answer = guest.console.run(f"iperf3 -c {guest.peer.address} -J -t {SECONDS} {options}", PATIENCE_SECONDS)
+        answer = guest.console.run(f"iperf3 -c {guest.peer.address} -J -t {SECONDS} {options}", SECONDS + 20)
     return iperf3.parse(answer.output)
 
 
@@ -38,10 +37,10 @@ def test_pings_from_outside(guest, size):
 
 @pytest.mark.parametrize("options", ["", "-R"], ids=["guest sends", "guest receives"])
 def test_tcp(guest, options):
-    """A TCP connection carries what it can, and sender and receiver agree on how many."""
-    end = iperf(guest, f"-w 64K {options}")["end"]  # a small window: little is on its way at the end
-    assert end["sum_received"]["bytes"] > 200_000  # a busy machine carries less
-    assert end["sum_received"]["bytes"] == pytest.approx(end["sum_sent"]["bytes"], rel=0.25, abs=300_000)
+    """A TCP connection carries megabytes, and sender and receiver agree on how many."""
+    end = iperf(guest, options)["end"]
+    assert end["sum_received"]["bytes"] > 1_000_000
+    assert end["sum_received"]["bytes"] == pytest.approx(end["sum_sent"]["bytes"], rel=0.25)
 
 
 def test_tcp_both_ways_at_once(guest):
@@ -55,7 +54,7 @@ def test_tcp_both_ways_at_once(guest):
 def test_udp(guest, options):
     """Datagrams at a rate that every mode can carry: (nearly) none is lost, none comes twice or out of turn."""
     result = iperf3.udp_result(iperf(guest, f"-u -b {UDP_RATE} -l 1400 {options}"))
-    assert result.sent > 100
+    assert result.sent > 500
     assert result.lost <= result.sent // 100
     assert result.out_of_order == 0
 
