@@ -182,6 +182,15 @@ def test_down_many_times_at_once():
         assert names_of(NAME) == set()
 
 
+def test_down_of_a_stopped_supervisor():
+    """One that a signal has stopped goes on and ends its stack itself; it is not killed for being slow."""
+    with up(NAME) as record:
+        os.kill(record["supervisor"]["pid"], signal.SIGSTOP)
+        done = worldswitch("down", "--name", NAME)
+        assert (done.returncode, done.stdout) == (0, f"stack {NAME} is down\n")
+    assert names_of(NAME) == set()
+
+
 def test_only_namespaces_under_their_names_count():
     """Numbers of a namespace that is gone may be a container's by now: nobody is looked for by them."""
     here = os.stat("/proc/self/ns/net")
