@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.client import _exchange
 from lab.clients import MOST_CLIENTS, SILENT_SECONDS, Clients
 from lab.hearing import BURST, CHUNK_BYTES, LONGEST_LINE, PER_SECOND, Allowance, Printed, text_of
 from lab.voices import Voices
@@ -185,6 +187,17 @@ def test_silent_clients_lose_their_places(tmp_path: Any) -> None:
         assert again.receive(1.0) == {"event": "fine"}
         for client in (*silent, late, again):
             client.close()
+
+
+def test_busy_is_heard_by_whoever_comes_too_late_to_ask() -> None:
+    """A supervisor that says "busy" and hangs up before the request is out is not one that is just ending."""
+    here, there = Channel.pair()
+    there.send({"event": "failed", "message": "busy"})
+    there.close()
+    assert _exchange(here, {"command": "status"}) == {"event": "failed", "message": "busy"}
+    with pytest.raises(ControlError):  # nothing more is said
+        _exchange(here, {"command": "status"})
+    here.close()
 
 
 def test_a_connection_that_cannot_be_taken_is_no_reason_to_spin(tmp_path: Any) -> None:
