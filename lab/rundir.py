@@ -54,7 +54,10 @@ class RunDirectory:
         self._lock_fd = -1
 
     def claim(self, seconds: float = 0.0) -> None:
-        """Makes the directory and takes its lock, waiting ``seconds`` for it; StackError if another has it. Harmless twice."""
+        """Makes the directory and takes its lock, waiting ``seconds`` for it; harmless twice.
+
+        StackError if another has it.
+        """
         deadline = time.monotonic() + seconds
         while self._lock_fd < 0 and not self._try_claim():
             if time.monotonic() >= deadline:
