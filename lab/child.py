@@ -35,6 +35,7 @@ class Child:
     """``pidfd`` is readable when the process has ended. A program that is not ours has no control channel.
 
     ``printed``: what it says on its standard output and error; None if somebody else reads that (``lab.terminal``).
+    ``failure``: why it is about to end, if it has said so on its channel to somebody who did not wait for its end.
     """
 
     role: str
@@ -42,6 +43,7 @@ class Child:
     control: Channel | None
     pidfd: int
     printed: Printed | None = None
+    failure: str = ""
 
 
 def spawn_role(
@@ -122,7 +124,7 @@ def epitaph(child: Child, last_words: str = "") -> str:
 
 def _last_message(child: Child) -> str:
     """What it has said is the reason: the last of its messages that says anything. It may have sent many."""
-    found = ""
+    found = child.failure
     with contextlib.suppress(ControlError):
         for _ in range(_LAST_MESSAGES):
             message = child.control.receive(0.0) if child.control is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import Final
@@ -44,8 +45,7 @@ def ask(directory: RunDirectory, request: Message) -> Message | None:
     try:
         connection.settimeout(_PATIENCE_SECONDS)
         connection.connect(str(directory.socket))
-        channel.send(request | {UNTIL: int((time.monotonic() + _ANSWERED_SECONDS) * 1e9)})
-        return channel.receive(_PATIENCE_SECONDS)
+        return _exchange(channel, request | {UNTIL: int((time.monotonic() + _ANSWERED_SECONDS) * 1e9)})
     except (ConnectionError, FileNotFoundError):
         return None
     except (OSError, ControlError) as error:
@@ -56,3 +56,16 @@ def ask(directory: RunDirectory, request: Message) -> Message | None:
         ) from None
     finally:
         channel.close()
+
+
+def _exchange(channel: Channel, request: Message) -> Message | None:
+    """The answer; or what the supervisor has said before it hung up, without having heard the request: "busy"."""
+    try:
+        channel.send(request)
+    except ControlError:
+        with contextlib.suppress(ControlError):
+            said = channel.receive(0.0)
+            if said is not None:
+                return said
+        raise
+    return channel.receive(_PATIENCE_SECONDS)

@@ -172,11 +172,24 @@ def _found(spaces: dict[Identity, str], spared: set[int]) -> dict[int, str]:
 
 
 def _space_of(pid: int) -> Identity | None:
-    """The network namespace of a process; None for one that has ended, a zombie among them."""
+    """The network namespace of a process; None for one that has ended, a zombie among them.
+
+    It is that of the first thread as a rule. That thread may have ended alone, which makes the process look like a
+    zombie, and leaves it running.
+    """
     try:
-        status = os.stat(f"/proc/{pid}/ns/net")
+        return _numbers(f"/proc/{pid}/ns/net")
     except OSError:
-        return None
+        pass
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                return _numbers(f"/proc/{pid}/task/{thread}/ns/net")
+    return None
+
+
+def _numbers(path: str) -> Identity:
+    status = os.stat(path)
     return status.st_dev, status.st_ino
 
 

@@ -44,12 +44,16 @@ def is_alive(identity: Identity) -> bool:
 
 
 def end(identities: Iterable[Identity], number: signal.Signals, seconds: float) -> bool:
-    """Sends each of those that still run a signal and waits; whether all have ended in time."""
+    """Sends each of those that still run a signal and waits; whether all have ended in time.
+
+    One that is stopped (Ctrl-Z, a background job that has touched its terminal) goes on, or it would not hear of it.
+    """
     with contextlib.ExitStack() as opened:
         fds = [fd for identity in identities if (fd := _open(identity, opened)) is not None]
         for fd in fds:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(fd, number)
+                signal.pidfd_send_signal(fd, signal.SIGCONT)
         return _wait(fds, seconds)
 
 

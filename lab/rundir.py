@@ -54,9 +54,12 @@ class RunDirectory:
         self._lock_fd = -1
 
     def claim(self, seconds: float = 0.0) -> None:
-        """Makes the directory and takes its lock, waiting ``seconds`` for it; StackError if another has it."""
+        """Makes the directory and takes its lock, waiting ``seconds`` for it; harmless twice.
+
+        StackError if another has it.
+        """
         deadline = time.monotonic() + seconds
-        while not self._try_claim():
+        while self._lock_fd < 0 and not self._try_claim():
             if time.monotonic() >= deadline:
                 raise StackError(
                     f"a stack named {self.name!r} is up: choose another with --name, or `worldswitch down` first"

@@ -213,6 +213,12 @@ class Stack:
         """Role -> control channel, readable when the process says something; {"event": "notice"} is for the user."""
         return {role: child.control for role, child in self._children.items() if child.control is not None}
 
+    def hear(self, role: str, message: Message) -> None:
+        """Takes what a process has said while nobody waited for it: a late answer, or why it is about to end."""
+        if message.get("event") == "failed":
+            self._children[role].failure = text_of(message, "message")
+        self.requests.hear(role, message)
+
     def _control(self, role: str) -> Channel:
         control = self._children[role].control
         assert control is not None

@@ -178,7 +178,7 @@ class Supervisor:
     def _serve(self, stack: Stack, clients: Clients) -> None:
         """Sleeps until there is something to do; returns on a request to end, which is looked at in each round."""
         stack.heed(self._stops.fds)
-        voices = Voices(stack.controls, stack.printed, self._say, stack.requests.hear)
+        voices = Voices(stack.controls, stack.printed, self._say, stack.hear)
         while True:
             ready = self._sleep(stack, clients, voices)
             if ready.intersection(self._stops.fds):

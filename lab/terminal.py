@@ -263,8 +263,13 @@ def _is_open(fd: int) -> bool:
 def raw(fd: int = 0) -> Iterator[None]:
     """The terminal ``fd`` passes every key on, Ctrl-C included, within the block; then its modes are as before.
 
-    Nothing is changed if it is no terminal. Output goes on being processed, as QEMU leaves it, too.
+    Nothing is changed if it is no terminal, or while it is another's turn at it: a job in the background that changed
+    modes would change those of the shell, and be stopped for it (SIGTTOU), with half a stack made or removed.
+    Output goes on being processed, as QEMU leaves it, too.
     """
+    if not _our_turn(fd):
+        yield
+        return
     try:
         before = termios.tcgetattr(fd)
     except (termios.error, OSError, ValueError):
@@ -280,5 +285,14 @@ def raw(fd: int = 0) -> Iterator[None]:
             termios.tcsetattr(fd, termios.TCSANOW, modes)
         yield
     finally:
-        with contextlib.suppress(termios.error):
-            termios.tcsetattr(fd, termios.TCSANOW, before)
+        if _our_turn(fd):  # if not, a shell has it, which has set the modes that it wants
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
+def _our_turn(fd: int) -> bool:
+    """Whether nobody else has the terminal ``fd``: this process is in its foreground, or it is of no session's."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except (OSError, ValueError):
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import signal
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ __all__ = ["configure", "end_stack", "run"]
 
 _PATIENCE_SECONDS: Final = 15.0
 _LOCK_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.02
 _REQUESTS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
 
 
@@ -54,15 +56,40 @@ def end_stack(name: str, *, keep_programs: bool = False) -> str:
     directory = RunDirectory(name)
     if not (BASE / name).is_dir():
         return f"nothing to do: no stack {name} is up"
-    record = directory.load()
-    state = state_of(record)
-    programs = "" if record is None else _see_to_programs(directory, record, keep=keep_programs)
-    if record is not None and state in ("starting", "running"):
-        _ask(name, record)
-        if directory.load() is None:
-            _tidy(directory)
-            return f"stack {name} is down{programs}"
-    return _finish(directory, state) + programs
+    record = _settled(directory)
+    try:
+        state = state_of(record)
+        programs = "" if record is None else _see_to_programs(directory, record, keep=keep_programs)
+        if record is not None and state in ("starting", "running"):
+            _ask(name, record)
+            if directory.load() is None:
+                _tidy(directory)
+                return f"stack {name} is down{programs}"
+        return _finish(directory, state) + programs
+    finally:
+        directory.release(keep_record=True)  # after a failure; else it has been
+
+
+def _settled(directory: RunDirectory) -> Record | None:
+    """The record of a stack that somebody looks after; else what is left of it, and the directory is ours.
+
+    Whoever starts a stack has its name for a moment before the record says so, and for longer if there is something of
+    a stack before it to be removed. Without a wait, that start would go on behind the back of a user who has just
+    asked for its end.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while state_of(record := directory.load()) not in ("starting", "running"):
+        try:
+            directory.claim()
+        except StackError:
+            if time.monotonic() >= deadline:
+                raise StackError(
+                    f"stack {directory.name!r} is just being started, or removed, by another program: try again"
+                ) from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return directory.load()  # nobody changes it any more
+    return record
 
 
 def _see_to_programs(directory: RunDirectory, record: Record, *, keep: bool) -> str:

@@ -16,7 +16,7 @@ from lab.rundir import RunDirectory, running_record, state_of
 from lab.screen import Screen
 from lab.stops import StopRequests
 from lab.topview import view
-from machine.errors import ConfigError
+from machine.errors import ConfigError, StackError
 
 __all__ = ["configure", "run"]
 
@@ -84,8 +84,10 @@ class _Watch:
             return None  # a stack of the same name that was started meanwhile is another one
         self.settings = record["settings"]  # `worldswitch set` may have changed them
         status = client.ask(self._directory, {"command": "status"})
-        if status is None or "counters" not in status:
+        if status is None:
             return None
+        if status.get("event") == "failed":  # it is busy, and not about to end
+            raise StackError(status["message"])
         try:
             cpu = {role: process.cpu_percent(None) for role, process in self._processes.items()}
         except psutil.NoSuchProcess:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.kit.stack import eventually
 
 NAME = f"end-{os.getpid()}"
 
+EXIT = {"x86_64": 60, "aarch64": 93}  # of a thread alone: exit(), not exit_group()
 HYDRA = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -108,6 +110,23 @@ def test_down_ends_programs_and_names_them():
     assert names_of(NAME) == set()
 
 
+@pytest.mark.skipif(platform.machine() not in EXIT, reason="the number of exit() is not known here")
+def test_down_ends_a_program_whose_first_thread_has_ended():
+    """To /proc it looks like a zombie, but its other thread runs on, and would on a machine that is gone."""
+    code = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
+        f"print('there', flush=True); ctypes.CDLL(None).syscall({EXIT[platform.machine()]}, 0)"
+    )
+    with up(NAME):
+        program = run_on("guest", *python(code))
+        try:
+            assert f"(pid {program.pid}, guest)" in worldswitch("down", "--name", NAME).stdout
+            assert program.wait(5) == -signal.SIGTERM
+        finally:
+            program.kill()
+            program.wait()
+
+
 def test_down_keeps_programs_if_asked():
     """--keep-programs: the stack goes, the program stays, and is named."""
     with up(NAME):
@@ -181,6 +200,15 @@ def test_down_many_times_at_once():
         said = [process.communicate(timeout=60)[1] for process in every]
         assert [process.returncode for process in every] == [0] * 5, said
         assert names_of(NAME) == set()
+
+
+def test_down_of_a_stopped_supervisor():
+    """One that a signal has stopped goes on and ends its stack itself; it is not killed for being slow."""
+    with up(NAME) as record:
+        os.kill(record["supervisor"]["pid"], signal.SIGSTOP)
+        done = worldswitch("down", "--name", NAME)
+        assert (done.returncode, done.stdout) == (0, f"stack {NAME} is down\n")
+    assert names_of(NAME) == set()
 
 
 def test_only_namespaces_under_their_names_count():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+from lab.clients import MOST_CLIENTS
 from lab.rundir import RunDirectory
 from machine.control import Channel
 from machine.launch import ROLES
@@ -188,6 +190,18 @@ def test_rubbish_on_the_control_socket_harms_nothing():
         assert channel.receive(2)["event"] == "failed"
         channel.close()
         assert status(NAME)["state"] == "running"
+
+
+def test_a_stack_with_too_many_clients_is_busy():
+    """Sixteen connections without a word: `status` and `set` say "busy", in one line, and not "is ending"."""
+    with up(NAME), contextlib.ExitStack() as silent:
+        for _ in range(MOST_CLIENTS):
+            client = silent.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            client.connect(str(RunDirectory(NAME).socket))
+        assert "busy" in assert_one_line(worldswitch("status", "--name", NAME), 1)
+        assert "busy" in assert_one_line(worldswitch("set", "--name", NAME, "mode=ports"), 1)
+        silent.close()
+        assert status(NAME)["mode"] == "2.0"
 
 
 def test_a_damaged_record_is_kept():

@@ -13,6 +13,7 @@ from machine.tapend import gone
 from netbackend import links, namespaces
 from netbackend.plan import HOST_TAP, NetworkPlan
 from netbackend.topology import build
+from tests.kit.cli import assert_one_line, status, up, worldswitch
 from tests.kit.programs import ping
 from tests.kit.stack import cpu_seconds, eventually, running
 from vmm.vfiouser.listen import listen
@@ -67,6 +68,16 @@ def test_a_deleted_tap_ends_the_stack_in_one_line(kind, whose, role):
         assert words.startswith(f"process {role} (pid {bed.stack.pids[role]}) ended with status 1: the {whose}"), words
         assert "TAP is gone" in words
         assert "\n" not in words
+
+
+@pytest.mark.parametrize("whose", ["guest", "host"])
+def test_status_says_that_a_tap_is_gone(whose):
+    """A detached stack whose TAP was deleted has ended for that reason, as its user can read afterwards."""
+    name = f"tap-{secrets.token_hex(4)}"
+    with up(name):
+        change(NetworkPlan(name), whose)
+        assert eventually(lambda: status(name)["state"] == "stopped", 20)
+        assert "TAP is gone" in assert_one_line(worldswitch("status", "--name", name), 3)
 
 
 @pytest.mark.parametrize("profile", ["paper", "fast"])

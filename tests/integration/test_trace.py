@@ -14,9 +14,11 @@ from lab.tracing.kernel import kernel_trace
 from lab.tracing.record import record_stack, waiting
 from machine import trace as events
 from tests.kit.cli import assert_one_line, status, up, worldswitch
+from tests.kit.programs import pinging
 from tests.kit.stack import running
 
 NAME = f"tr{os.getpid()}"
+PINGS = 30
 
 
 def slices(found: list[dict[str, Any]], category: str) -> set[str]:
@@ -68,10 +70,9 @@ def test_tracing_goes_on_and_off_in_any_machine(settings: dict[str, object]) -> 
     """Whatever doorbell and driver: three traces in a row, traffic all the time, no frame lost and nobody dead."""
     with running(**settings) as bed:
         for _ in range(3):
-            with bed.spawn("guest", "ping", "-q", "-i", "0.01", "-c", "30", bed.plan.peer.address) as pinging:
+            with pinging(bed, "guest", "peer", PINGS, 10) as answered:
                 trace = record_stack(bed.stack, 0.2)
-                output, _ = pinging.communicate(timeout=20)
-            assert " 0% packet loss" in output
+                assert answered() == PINGS
             assert trace.of(events.TRAP)
             assert trace.of(events.VMM_TRAP)
             assert trace.of(events.TAP_WRITE)

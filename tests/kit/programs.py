@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -13,14 +13,21 @@ from netbackend import namespaces
 from netbackend.plan import Station
 from tests.kit.stack import Bed
 
-__all__ = ["iperf3", "ping", "tcp_transfer"]
+__all__ = ["iperf3", "ping", "pinging", "tcp_transfer"]
 
 _SEQUENCE: Final = re.compile(r"icmp_seq=(\d+) ttl=")
 _PING_S: Final = 15
 
 
 def ping(bed: Bed, source: str, sink: str, count: int, interval_ms: int = 2) -> int:
-    """How many of ``count`` echo requests, one every ``interval_ms``, are answered.
+    """How many of ``count`` echo requests, one every ``interval_ms``, are answered."""
+    with pinging(bed, source, sink, count, interval_ms) as answered:
+        return answered()
+
+
+@contextmanager
+def pinging(bed: Bed, source: str, sink: str, count: int, interval_ms: int = 2) -> Iterator[Callable[[], int]]:
+    """The same while the block goes on; what it is given waits for the end of it, and says how many.
 
     With -w ping waits for answers, and may send further requests meanwhile; without, it gives up two round-trip
     times after the last request, and a moment's delay would pass for a loss.
@@ -28,12 +35,16 @@ def ping(bed: Bed, source: str, sink: str, count: int, interval_ms: int = 2) -> 
     address = bed.plan.stations[sink].address
     command = ("ping", "-n", "-c", str(count), "-i", str(interval_ms / 1000), "-w", str(_PING_S), address)
     with bed.spawn(source, *command) as process:  # a loss is a status of 1, and the caller's to judge
-        try:
+
+        def answered() -> int:
             output, errors = process.communicate(timeout=_PING_S + 5)
+            assert "packets transmitted" in output, errors or output
+            return len({number for text in _SEQUENCE.findall(output) if (number := int(text)) <= count})
+
+        try:
+            yield answered
         finally:
             process.kill()
-    assert "packets transmitted" in output, errors or output
-    return len({number for text in _SEQUENCE.findall(output) if (number := int(text)) <= count})
 
 
 @contextmanager

@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.child import Child
+from lab.client import _exchange
 from lab.clients import MOST_CLIENTS, SILENT_SECONDS, Clients
 from lab.hearing import BURST, CHUNK_BYTES, LONGEST_LINE, PER_SECOND, Allowance, Printed, text_of
+from lab.stack import Stack
 from lab.voices import Voices
+from machine.config import make_settings
 from machine.control import Channel
 from machine.errors import ControlError
 
@@ -185,6 +192,31 @@ def test_silent_clients_lose_their_places(tmp_path: Any) -> None:
         assert again.receive(1.0) == {"event": "fine"}
         for client in (*silent, late, again):
             client.close()
+
+
+def test_why_a_process_ends_is_known_when_it_has_ended() -> None:
+    """It says why and ends a moment later: what was heard before its end is in the line about its end."""
+    here, there = Channel.pair()
+    stack = Stack(make_settings({}), -1, -1, bytes(6))
+    with subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]) as process:
+        stack._children["vmapp"] = Child("vmapp", process, here, os.pidfd_open(process.pid))
+        there.send({"event": "failed", "message": "the host's TAP is gone"})
+        Voices(stack.controls, {}, pytest.fail, stack.hear).read(here.fileno())
+        process.wait()
+    there.close()
+    assert stack.died() == f"process vmapp (pid {process.pid}) ended with status 1: the host's TAP is gone"
+    stack.close()
+
+
+def test_busy_is_heard_by_whoever_comes_too_late_to_ask() -> None:
+    """A supervisor that says "busy" and hangs up before the request is out is not one that is just ending."""
+    here, there = Channel.pair()
+    there.send({"event": "failed", "message": "busy"})
+    there.close()
+    assert _exchange(here, {"command": "status"}) == {"event": "failed", "message": "busy"}
+    with pytest.raises(ControlError):  # nothing more is said
+        _exchange(here, {"command": "status"})
+    here.close()
 
 
 def test_a_connection_that_cannot_be_taken_is_no_reason_to_spin(tmp_path: Any) -> None:

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lab import processes, recovery
+from lab.commands.down import _settled
 from lab.rundir import RunDirectory, names, state_of
 from lab.stops import StopRequests
 from machine.errors import StackError, StartInterruptedError
@@ -119,6 +121,34 @@ def test_only_the_very_process_is_ended(sleeper):
 def test_a_process_that_does_not_end_is_reported(sleeper):
     """Waiting is bounded; a process that ignores the signal is not called ended."""
     assert not processes.end([processes.identify(sleeper.pid)], signal.SIGCONT, 0.05)
+
+
+def test_a_stopped_process_hears_of_its_end(sleeper):
+    """One that Ctrl-Z, or its terminal, has stopped goes on, and ends: nobody has to kill it."""
+    sleeper.send_signal(signal.SIGSTOP)
+    assert processes.end([processes.identify(sleeper.pid)], signal.SIGTERM, 10)
+    assert sleeper.wait() == -signal.SIGTERM
+
+
+def test_down_waits_for_a_start_that_has_just_begun(base):
+    """Between the claim of a name and its first record, or its release, `down` waits, and is told what came of it."""
+    starting = {"state": "starting", "supervisor": processes.identify(os.getpid())}
+    for record in (starting, None):
+        first, second = RunDirectory("a", base), RunDirectory("a", base)
+        first.claim()
+        with ThreadPoolExecutor(1) as pool:
+            settled = pool.submit(_settled, second)
+            with pytest.raises(TimeoutError):
+                settled.result(0.2)
+            if record is not None:
+                first.save(record)
+            else:
+                first.release()
+            found = settled.result(10)
+        assert state_of(found) == state_of(record)
+        second.release()
+        first.release()
+    assert not base.exists()
 
 
 def test_shared_memory_goes_by_its_creators_number(monkeypatch, tmp_path):

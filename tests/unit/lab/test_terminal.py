@@ -21,6 +21,36 @@ from tests.kit.stack import eventually
 ECHO = "import os, sys\nwhile data := os.read(0, 100):\n os.write(1, data.upper())\n if data == b'x': break"
 
 
+JOBS = """
+import fcntl, os, sys, termios
+from lab.terminal import raw
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+job = os.fork()
+if not job:
+    os.setpgid(0, 0)
+    if "leaves" in sys.argv:
+        while os.tcgetpgrp(0) != os.getpid():
+            pass
+    before = termios.tcgetattr(0)
+    with raw(0):
+        changed = termios.tcgetattr(0) != before
+        if "leaves" in sys.argv:
+            os.tcsetpgrp(0, os.getppid())
+    os._exit(changed)
+if "leaves" in sys.argv:
+    while os.getpgid(job) != job:
+        pass
+    os.tcsetpgrp(0, job)
+_, status = os.waitpid(job, os.WUNTRACED)
+if os.WIFSTOPPED(status):
+    os.kill(job, 9)
+    sys.exit(f"stopped by signal {os.WSTOPSIG(status)}")
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A shell and one job of it, which enters ``raw`` in the background, or is there when it leaves it."""
+
+
 def start(relay: Terminal, code: str) -> subprocess.Popen[bytes]:
     """A program on a relay."""
     process = subprocess.Popen(
@@ -134,3 +164,15 @@ def test_trim_keeps_whole_lines(tmp_path: Path) -> None:
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines[0].startswith("[... cut")
     assert [int(line) for line in lines[1:]] == list(range(100 - len(lines) + 1, 100))
+
+
+@pytest.mark.parametrize(("when", "changed"), [("enters", 0), ("leaves", 1)])
+def test_a_job_in_the_background_leaves_the_terminal_alone(when: str, changed: int) -> None:
+    """`up --guest qemu &`: the shell's modes stay, and the job is not stopped (SIGTTOU), at its start or at its end."""
+    user, theirs = pty.openpty()
+    job = subprocess.run(
+        [sys.executable, "-c", JOBS, when], stdin=theirs, stderr=subprocess.PIPE, start_new_session=True, timeout=30
+    )
+    assert (job.returncode, job.stderr) == (changed, b"")
+    os.close(user)
+    os.close(theirs)
