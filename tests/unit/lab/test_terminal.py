@@ -84,8 +84,11 @@ def test_nothing_is_lost_on_a_terminal_that_does_not_wait() -> None:
     relay = UserRelay(nothing, writer)
     with start(relay, "import os\nfor n in range(300): os.write(1, b'%01023d\\n' % n)") as process:
         time.sleep(0.3)  # the pipe holds 64 KiB, and is full meanwhile
-        seen = read_until(reader, b"%01023d\n" % 299, 20)
-        assert process.wait(10) == 0
+        try:
+            seen = read_until(reader, b"%01023d\n" % 299, 20)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()  # one that nobody reads would never end
     relay.close()
     assert seen == b"".join(b"%01023d\n" % n for n in range(300))
     for fd in (reader, writer, nothing):
