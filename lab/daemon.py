@@ -52,8 +52,10 @@ def _become_daemon(channel: Channel, work: Callable[[Channel], None]) -> None:
             work(channel)
         status = 0
     except Exception as error:
-        traceback.print_exc()
-        channel.send({"event": "failed", "message": lack_of(error) or f"a defect: {error!r}", "status": 1})
+        lack = lack_of(error)
+        if lack is None:  # what a limit did not grant is said in one line, and whoever waits for it says it
+            traceback.print_exc()
+        channel.send({"event": "failed", "message": lack or f"a defect: {error!r}", "status": 1})
         raise
     finally:
         os._exit(status)

@@ -77,7 +77,18 @@ def settings_from(args: argparse.Namespace) -> Settings:
     if settings.profiling:
         check_perf_frames()
     files: dict[str, Any] = {key: _absolute(path) for key in _FILES if (path := getattr(settings, key)) is not None}
+    _check_guest_options(settings, options)
     return dataclasses.replace(settings, **files)
+
+
+def _check_guest_options(settings: Settings, options: Mapping[str, Any]) -> None:
+    """An option that only QEMU could carry out is refused for the built-in guest, not passed over.
+
+    A file's settings are: it may be written for both, and `--guest builtin` wins over it.
+    """
+    given = [f"--{key}" for key in _GUEST if options[key] is not None]
+    if given and settings.guest == "builtin":
+        raise ConfigError(f"{', '.join(given)}: only of a guest under QEMU; add --guest qemu")
 
 
 def _absolute(path: str) -> str:

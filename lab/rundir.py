@@ -37,6 +37,13 @@ _VERSION: Final = 1
 _RETRY_SECONDS: Final = 0.02
 _MOST_RACES: Final = 1000
 
+_START: Final = "start it with `worldswitch up`"
+_REMEDIES: Final = {  # what to do about a stack in this state, if it is not just to start it
+    "starting": "wait until it is up",
+    "dead": "its supervisor was killed; `worldswitch down` removes what it left",
+    "unclean": "it has ended, but not all of it could be removed; `worldswitch down` tries again",
+}
+
 
 class RunDirectory:
     """The run directory of stack ``name``; it need not exist."""
@@ -176,5 +183,5 @@ def running_record(directory: RunDirectory) -> Record:
     record = directory.load()
     state = state_of(record)
     if record is None or state != "running":
-        raise StackError(f"stack {directory.name!r} is {state}: start it with `worldswitch up`")
+        raise StackError(f"stack {directory.name!r} is {state}: {_REMEDIES.get(state, _START)}")
     return record

@@ -30,6 +30,7 @@ from typing import Final, Protocol
 
 from lab.complaint import last_line
 from lab.logfile import append
+from machine.descriptors import write_all
 
 __all__ = ["CONSOLE_BYTES", "FileRelay", "Nowhere", "Terminal", "UserRelay", "raw"]
 
@@ -242,12 +243,8 @@ class UserRelay(_Relay):
     def _show(self) -> bool:
         """Shows the user what the program has printed; False at its end."""
         data = self._read()
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._user_out, rest) :]
-        except OSError:  # the user's terminal is gone: the program runs on, unread
-            pass
+        with contextlib.suppress(OSError):  # the user's terminal is gone: the program runs on, unread
+            write_all(self._user_out, data)
         return bool(data)
 
 

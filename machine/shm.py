@@ -11,6 +11,7 @@ trace``) look at the pages with :class:`PageReader`: pread() of what has been cu
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import secrets
@@ -32,10 +33,7 @@ def create(label: str, size: int, *, reserved: bool = True) -> int:
     try:
         memory = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
     except (posix_ipc.Error, OSError, ValueError) as error:
-        raise SetupError(
-            f"cannot create {size} bytes of shared memory ({error}): is /dev/shm mounted, and may a file be that large "
-            "(ulimit -f)?"
-        ) from error
+        raise SetupError(f"cannot create {size} bytes of shared memory: {_refusal(error)}") from error
     memory.unlink()
     fd: int = memory.fd
     try:
@@ -45,6 +43,16 @@ def create(label: str, size: int, *, reserved: bool = True) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _refusal(error: Exception) -> str:
+    """What was refused, and what to look at. posix_ipc has words of its own for some numbers, and keeps those back."""
+    words = str(error)
+    if (
+        "maximum number of files" in words or getattr(error, "errno", None) == errno.EMFILE
+    ):  # EMFILE, as posix_ipc has it
+        return "too many open files (see `ulimit -n`)"
+    return f"is /dev/shm mounted, and may a file be that large (ulimit -f)? ({words})"
 
 
 def reserve(fd: int, size: int) -> None:

@@ -16,6 +16,7 @@ from lab.preflight import require_root
 from lab.rundir import BASE, Record, RunDirectory, names, state_of
 from lab.streams import patient
 from machine.errors import StackError, WorldswitchError
+from machine.stackname import check_stack_name
 
 __all__ = ["configure", "end_stack", "run"]
 
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 also when there is nothing to do."""
     require_root()
-    chosen = names() if args.all else [args.name]
+    chosen = names() if args.all else [check_stack_name(args.name)]
     if not chosen:
         print("nothing to do: no stack is up")
     failures = 0

@@ -12,6 +12,7 @@ from lab import client, processes
 from lab.complaint import complain
 from lab.options import add_name
 from lab.outfile import OutFile, apart_from
+from lab.preflight import require_root
 from lab.rundir import RunDirectory
 from lab.tracing import chrome
 from lab.tracing.kernel import kernel_trace, turns
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """0 when the file is there; it says what is in it and what is not."""
     if not 0 < args.seconds <= LONGEST_SECONDS:
         raise ConfigError(f"--seconds {args.seconds:g}: more than 0, at most {LONGEST_SECONDS:g}")
+    require_root()
     out = OutFile(args.file)  # fails before anything is traced rather than after
     with contextlib.closing(out), apart_from(out.path):
         _trace(args.name, args.seconds, out)

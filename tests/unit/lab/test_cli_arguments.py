@@ -276,6 +276,29 @@ def test_a_defect_stays_visible(monkeypatch):
         cli.main(["status"])
 
 
+@pytest.mark.parametrize("option", ["--memory=512M", "--accel=tcg", "--qemu=q", "--kernel=k", "--initrd=i", "--disk=d"])
+def test_what_only_qemu_can_do_is_refused_without_it(option, capsys):
+    """`up --kernel FILE` without --guest qemu would start the built-in guest, and FILE would never run."""
+    assert cli.main(["up", option]) == 2
+    assert "only of a guest under QEMU; add --guest qemu" in capsys.readouterr().err
+
+
+def test_a_name_that_no_stack_can_have_is_a_bad_argument(capsys):
+    """Status 2 from every command that takes a name, from `down` too: 1 would be a stack that could not be ended."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    for words in (["down"], ["status"], ["set", "tick_ms=5"], ["top", "--once"], ["exec", "guest", "true"]):
+        assert cli.main([words[0], "--name", "bug-", *words[1:]]) == 2, words
+    assert capsys.readouterr().err.count("is a bad name") == 5
+
+
+def test_a_trace_needs_root_before_it_needs_a_file(monkeypatch, tmp_path, capsys):
+    """As a user, one is told to take sudo, not that a file cannot be written which root could write."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.main(["trace", str(tmp_path / "absent" / "t.json")]) == 1
+    assert "needs root" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["up", "--pcap", "x"], ["up", "--kernel", "x"], ["serve", "nic.sock"]])
 def test_a_working_directory_that_is_gone_is_one_line(monkeypatch, tmp_path, words, capsys):
     """A relative path then leads nowhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sysconfig
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -202,6 +203,10 @@ def test_the_remedy_can_be_typed_as_it_is(tmp_path):
     assert os.access(command, os.X_OK)
     assert Path(command).is_absolute()
     assert extras.remedy("report", tmp_path / "setup") == "pip install 'worldswitch[report]'"
+    setup = tmp_path / "a folder" / "setup"
+    setup.parent.mkdir()
+    setup.touch()
+    assert shlex.split(extras.remedy("report", setup))[:3] == [str(setup), "--with", "report"]
 
 
 def test_profiling_needs_a_python_that_perf_can_follow(monkeypatch):

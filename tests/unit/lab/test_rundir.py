@@ -13,7 +13,7 @@ import pytest
 
 from lab import processes, recovery
 from lab.commands.down import _settled
-from lab.rundir import RunDirectory, names, state_of
+from lab.rundir import RunDirectory, names, running_record, state_of
 from lab.stops import StopRequests
 from machine.errors import StackError, StartInterruptedError
 
@@ -190,3 +190,17 @@ def test_a_hang_up_is_a_request():
         stops.watch(None)
         stops.check()
     os.close(reader)
+
+
+def test_what_to_do_about_a_stack_that_does_not_run(base, monkeypatch):
+    """Each state has a remedy of its own: "start it" is no help with one that is just starting, or was not removed."""
+    directory = RunDirectory("remedied", base)
+    for state, said in (
+        ("absent", "start it with `worldswitch up`"),
+        ("starting", "wait until it is up"),
+        ("dead", "`worldswitch down` removes what it left"),
+        ("unclean", "`worldswitch down` tries again"),
+    ):
+        monkeypatch.setattr("lab.rundir.state_of", lambda _record, state=state: state)
+        with pytest.raises(StackError, match=f"is {state}: .*{said}"):
+            running_record(directory)

@@ -106,6 +106,25 @@ def test_a_terminal_that_takes_nothing_holds_nobody_up(monkeypatch: pytest.Monke
     os.close(reader)  # lets the relay's thread go
 
 
+def test_nothing_is_lost_on_a_terminal_that_does_not_wait() -> None:
+    """Whoever has the user's terminal, too, may have made it non-blocking (ssh, node): what is printed waits for it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    relay = UserRelay(nothing, writer)
+    with start(relay, "import os\nfor n in range(300): os.write(1, b'%01023d\\n' % n)") as process:
+        time.sleep(0.3)  # the pipe holds 64 KiB, and is full meanwhile
+        try:
+            seen = read_until(reader, b"%01023d\n" % 299, 20)
+            assert process.wait(10) == 0
+        finally:
+            process.kill()  # one that nobody reads would never end
+    relay.close()
+    assert seen == b"".join(b"%01023d\n" % n for n in range(300))
+    for fd in (reader, writer, nothing):
+        os.close(fd)
+
+
 def test_the_end_of_the_users_input_is_no_end() -> None:
     """Standard input that is /dev/null, or closed, leaves the program running, and its output visible."""
     for source in (os.open(os.devnull, os.O_RDONLY), 999):

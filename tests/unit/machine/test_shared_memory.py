@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -62,6 +63,19 @@ def test_a_full_dev_shm_is_said_at_once() -> None:
     with pytest.raises(SetupError, match="no room in /dev/shm"):
         create("huge", (space.f_blocks + 1) * space.f_frsize)
     assert (os.listdir("/dev/shm"), len(os.listdir("/proc/self/fd"))) == (names, fds)
+
+
+def test_a_lack_of_descriptors_is_not_taken_for_a_lack_of_memory() -> None:
+    """posix_ipc's words for EMFILE; what helps is `ulimit -n`, and /dev/shm has no part in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(SetupError, match=r"too many open files \(see `ulimit -n`\)$"):
+            create("many", 4096)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class Hostile:
