@@ -15,10 +15,10 @@ from typing import Final
 
 from lab.hearing import text_of
 from machine.control import Message
-from machine.errors import ConfigError, ProcessDiedError, StackError
+from machine.errors import ConfigError, ProcessDiedError, StackError, StartInterruptedError, WorldswitchError
 from machine.livecontrol import REQUEST, UNTIL
 
-__all__ = ["ANSWER_SECONDS", "UNDO_SECONDS", "Late", "Requests", "seconds_left"]
+__all__ = ["ANSWER_SECONDS", "UNDO_SECONDS", "Late", "Requests", "interrupted", "seconds_left"]
 
 Late = Callable[[], object] | None
 
@@ -99,6 +99,13 @@ class Requests:
         _, late = self._open.pop(number)
         if late is not None and "refused" not in answer:
             late()
+
+
+def interrupted(*, started: bool) -> WorldswitchError:
+    """What a wait ends with when somebody has asked to stop."""
+    if started:
+        return StackError("the stack is ending")
+    return StartInterruptedError("the start was interrupted; everything is removed again")
 
 
 def seconds_left(request: Message, most: float = ANSWER_SECONDS) -> float:

@@ -21,7 +21,7 @@ from lab.hearing import Printed, text_of
 from lab.keeper import Keeper
 from lab.perfsupport import remove_maps
 from lab.placement import place_guest
-from lab.requests import ANSWER_SECONDS, Late, Requests
+from lab.requests import ANSWER_SECONDS, Late, Requests, interrupted
 from machine import layout
 from machine.config import Settings
 from machine.control import Channel, Message
@@ -29,9 +29,6 @@ from machine.errors import (
     ConfigError,
     ControlError,
     ProcessDiedError,
-    StackError,
-    StartInterruptedError,
-    WorldswitchError,
 )
 from machine.launch import SETTINGS_SIGNAL
 from machine.wiring import ROLES
@@ -142,7 +139,7 @@ class Stack:
             if not ready or time.monotonic() >= deadline:
                 raise ProcessDiedError(f"{child.role} did not report {event!r} in time")
             if ready.intersection(self._stops):
-                raise _interrupted(started=self._started)
+                raise interrupted(started=self._started)
             if control.fileno() in ready:
                 message = self._receive(child)
                 if message.get("event") == event:
@@ -295,10 +292,3 @@ class Stack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _interrupted(*, started: bool) -> WorldswitchError:
-    """What a wait ends with when somebody has asked to stop."""
-    if started:
-        return StackError("the stack is ending")
-    return StartInterruptedError("the start was interrupted; everything is removed again")
