@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -75,9 +75,46 @@ def remove(name: str) -> bool:
 
 
 def is_mounted(name: str) -> bool:
-    """Whether anything is mounted on the file of namespace ``name``, where it can be seen or below another mount."""
-    with open("/proc/thread-self/mountinfo", "rb") as file:  # of the calling thread; field 5 is the mount point
-        return any(line.split(b" ", 5)[4] == path(name).encode() for line in file)
+    """Whether anything is mounted on the file of namespace ``name``, where it can be seen or below another mount.
+
+    Below a mount over DIRECTORY, that is. What lies below one over /run is another /run's, whose namespaces may well
+    have the same names (``unshare --mount`` and a tmpfs, as services have it) and are none of ours.
+    """
+    file, mounts = path(name).encode(), _mounts()
+    layers = _layers(mounts)
+    for parent, point in mounts.values():
+        if point != file:
+            continue
+        while parent in mounts and mounts[parent][1] == file:  # mounted over each other
+            parent = mounts[parent][0]
+        if parent in layers:
+            return True
+    return False
+
+
+def _mounts() -> dict[int, tuple[int, bytes]]:
+    """The calling thread's mounts: number -> (number of the mount it is on, mount point). See proc(5)."""
+    with open("/proc/thread-self/mountinfo", "rb") as file:
+        lines = [line.split(b" ", 5) for line in file]
+    return {int(line[0]): (int(line[1]), line[4]) for line in lines}
+
+
+def _layers(mounts: Mapping[int, tuple[int, bytes]]) -> set[int]:
+    """The mounts over DIRECTORY, from the one that is seen to the lowest, and the one that all of them are on."""
+    try:
+        fd = os.open(DIRECTORY, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return set()
+    try:
+        with open(f"/proc/thread-self/fdinfo/{fd}") as file:
+            number = next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
+    found = {number}
+    while number in mounts and mounts[number][1] == DIRECTORY.encode():
+        number = mounts[number][0]
+        found.add(number)
+    return found
 
 
 def _unlink(file: str) -> bool:
