@@ -94,8 +94,14 @@ class RunDirectory:
             except OSError as error:
                 raced = isinstance(error, FileNotFoundError | FileExistsError)  # its last owner has just removed it
                 if not raced or attempt == _MOST_RACES - 1:
+                    self._remove_empty()
                     raise SetupError(f"cannot use {self.path}: {error.strerror}; run as root (sudo)") from None
         raise AssertionError("unreachable")
+
+    def _remove_empty(self) -> None:
+        for directory in (self.path, self.path.parent):
+            with contextlib.suppress(OSError):  # not empty: of other stacks, or of somebody's own files
+                directory.rmdir()
 
     @property
     def recorded(self) -> bool:
@@ -143,9 +149,7 @@ class RunDirectory:
             shutil.rmtree(self.guest, ignore_errors=True)
             for file in (self._record, self.path / "record.new", self.log, self.console, self.spared, self._lock):
                 file.unlink(missing_ok=True)
-            for directory in (self.path, self.path.parent):
-                with contextlib.suppress(OSError):  # not empty: of other stacks, or of somebody's own files
-                    directory.rmdir()
+            self._remove_empty()
         os.close(self._lock_fd)
         self._lock_fd = -1
 
