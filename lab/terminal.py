@@ -21,7 +21,6 @@ import abc
 import contextlib
 import os
 import select
-import signal
 import termios
 import threading
 import time
@@ -31,6 +30,7 @@ from typing import Final, Protocol
 from lab.complaint import last_line
 from lab.logfile import append
 from machine.descriptors import write_all
+from machine.process import start_without_signals
 
 __all__ = ["CONSOLE_BYTES", "FileRelay", "Nowhere", "Terminal", "UserRelay", "raw"]
 
@@ -100,12 +100,7 @@ class _Relay(abc.ABC):
         """See ``Terminal``."""
         self._give_up_ends()
         self._thread = threading.Thread(target=self._run, name="terminal", daemon=True)
-        # Signals are for the main thread: one that the kernel gave to this one would not end the main thread's poll().
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_without_signals(self._thread)
 
     def _give_up_ends(self) -> None:
         for fd in {self.stdin, self.stdout} - {-1}:

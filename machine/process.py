@@ -27,6 +27,7 @@ import resource
 import select
 import signal
 import struct
+import threading
 from collections.abc import Iterator
 from typing import Final
 
@@ -44,6 +45,7 @@ __all__ = [
     "pin",
     "set_name",
     "shorten_slice",
+    "start_without_signals",
 ]
 
 _PR_SET_PDEATHSIG: Final = 1  # include/uapi/linux/prctl.h
@@ -143,6 +145,19 @@ def die_with_parent(parent: int) -> None:
     poll.register(parent, select.POLLIN)
     if poll.poll(0):  # it ended before the request took effect
         os._exit(1)
+
+
+def start_without_signals(thread: threading.Thread) -> None:
+    """Starts a thread that the kernel gives no signal to.
+
+    Python runs handlers in the main thread. A signal that another thread took would only set a flag: it would not end
+    the call in which the main thread sleeps.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # inherited by the thread
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pin(cpus: tuple[int, ...]) -> None:

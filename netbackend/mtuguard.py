@@ -12,13 +12,13 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-import signal
 import socket
 import struct
 import threading
 from contextlib import suppress
 from typing import Final
 
+from machine.process import start_without_signals
 from netbackend.linkwatch import LinkWatch
 from netbackend.refusal import refusal
 
@@ -43,12 +43,7 @@ class MtuGuard:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)  # of this namespace, wherever the thread is
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="mtu-guard", daemon=True)
-        # Signals are for the thread that waits for them: one that came to this one would not end the other's poll().
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # inherited by the thread
-        try:
-            self._thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        start_without_signals(self._thread)
 
     def close(self) -> None:
         """Ends the guard; harmless the second time. Until then its sockets keep the namespace alive."""

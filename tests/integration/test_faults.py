@@ -47,6 +47,19 @@ echo "left" $(ls /run/netns /dev/shm /run/worldswitch 2>/dev/null | grep -v :)
 """The mounts stay as they are, so that what is left is seen where it is; a limit is for ``up`` alone."""
 
 
+def in_shell(script: str) -> subprocess.CompletedProcess[str]:
+    """Runs it in a shell with mounts of its own."""
+    return subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+
+
 @pytest.mark.parametrize("lack", LACKS)
 def test_what_the_machine_lacks_is_one_line(lack: str) -> None:
     """`up` says in one line what is missing, with a status that is not 0, and after it there is nothing to remove."""
@@ -57,15 +70,7 @@ def test_what_the_machine_lacks_is_one_line(lack: str) -> None:
     script = script.replace("{limits}", LACKS[lack] if limited else "true")
     script = script.replace("{up}", f"{python} up --detach --name {name}")
     script = script.replace("{down}", f"{python} down --name {name}")
-    done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    done = in_shell(script)
     assert done.stdout.split("\n")[0] in ("status 1", "status 2"), (done.stdout, done.stderr)
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("worldswitch: ")
@@ -115,15 +120,7 @@ def test_a_run_directory_that_fills_up_is_one_line_and_no_end() -> None:
     {python} down --name {name} >/dev/null; echo "down $?"
     echo left $(ls /run/netns /dev/shm)
     """
-    done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "bash", "-c", script],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    done = in_shell(script)
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert lines[0] == "set 1", (done.stdout, done.stderr)
     assert lines[1] == '"mode": "2.0",'
