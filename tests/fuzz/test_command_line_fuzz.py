@@ -59,6 +59,13 @@ def folder():
         yield where
 
 
+def again(some, seconds):
+    """Has hypothesis try its examples anew until the time is over."""
+    over = time.monotonic() + seconds
+    while time.monotonic() < over:
+        some()
+
+
 def fuzz_inside(folder, seconds, how, *only):
     """Calls ``main`` with one command line after the other until the time is over; how many. ``only``: commands."""
     count = 0
@@ -70,9 +77,7 @@ def fuzz_inside(folder, seconds, how, *only):
         judge(case, inside(case, folder))
         count += 1
 
-    over = time.monotonic() + seconds
-    while time.monotonic() < over:
-        some()
+    again(some, seconds)
     return count
 
 
@@ -93,9 +98,7 @@ def fuzz_outside(folder, seconds, user):
         judge(case, outside(case, folder, user))
         count += 1
 
-    over = time.monotonic() + seconds
-    while time.monotonic() < over:
-        some()
+    again(some, seconds)
     return count
 
 

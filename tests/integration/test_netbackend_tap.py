@@ -17,6 +17,7 @@ from netbackend.mtuguard import MtuGuard
 from netbackend.plan import NetworkPlan
 from netbackend.tap import disable_host_interrupts, enable_host_interrupts, identity_of, interface_of, open_tap
 from netbackend.topology import build
+from tests.kit.spaces import one_namespace
 from tests.kit.stack import eventually
 
 BROADCAST = b"\xff" * 6 + b"\x02\x57\x53\0\0\x01" + b"\x88\xb5" + bytes(46)
@@ -35,19 +36,15 @@ for timeout in (5, 0.3):
 @pytest.fixture
 def namespace():
     """The name of a namespace that exists for one test."""
-    name = namespaces.namespace_name(f"p{os.getpid()}", "tap")
-    made = namespaces.create(name)
-    yield name
-    namespaces.remove(name, made)
+    with one_namespace("tap") as name:
+        yield name
 
 
 @pytest.fixture
 def other_namespace():
     """One more."""
-    name = namespaces.namespace_name(f"p{os.getpid()}", "tap2")
-    made = namespaces.create(name)
-    yield name
-    namespaces.remove(name, made)
+    with one_namespace("tap2") as name:
+        yield name
 
 
 def test_one_tap_has_one_owner(namespace):

@@ -20,6 +20,7 @@ from netbackend.plan import STATION_INTERFACE
 from netbackend.tap import open_tap
 from tests.kit.frames import ETHERTYPE, PacketSocket, mac_bytes, numbered
 from tests.kit.programs import ping
+from tests.kit.spaces import one_namespace
 from tests.kit.stack import eventually, running
 
 SETUPS = {
@@ -54,10 +55,8 @@ def bed(request):
 @pytest.fixture
 def elsewhere():
     """The name of one more namespace."""
-    name = namespaces.namespace_name(f"p{os.getpid()}", "elsewhere")
-    made = namespaces.create(name)
-    yield name
-    namespaces.remove(name, made)
+    with one_namespace("elsewhere") as name:
+        yield name
 
 
 @contextmanager
